@@ -1,0 +1,202 @@
+"""One stack: PostgreSQL, Kafka and, unless it is told not to, the services."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deploy.embedded import children, kafka, postgres
+from deploy.embedded.children import ProcessSpec
+from deploy.embedded.errors import StackError, StartFailed
+from deploy.embedded.keys import ensure_keys, signing_environment
+from deploy.embedded.ports import LOOPBACK, Ports, is_free
+from deploy.embedded.services import (
+    SERVICES,
+    WITH_TABLES,
+    Infrastructure,
+    Role,
+    Service,
+    migrate_spec,
+    role_passwords,
+    service_spec,
+)
+from deploy.embedded.state import Lock, State
+from deploy.embedded.supervisor import Supervisor
+
+STACK_FILE = "stack.json"  # present while a stack is up
+PORTS_FILE = "ports.json"
+PORT_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where a running stack answers."""
+
+    supervisor_pid: int
+    database_url: str  # of the administrator
+    kafka_bootstrap: str
+    topic_prefix: str = ""
+    services: Mapping[str, str] = field(default_factory=dict)  # process → base URL
+
+    def environment(self) -> dict[str, str]:
+        """Variables that lead a client, or a test run, to this stack."""
+        found = {
+            "DATABASE_URL": self.database_url,
+            "ATTAIN_KAFKA_BOOTSTRAP": self.kafka_bootstrap,
+        }
+        for name, url in self.services.items():
+            if name.endswith(f"-{Role.API}"):
+                found[f"ATTAIN_URL_{name.removesuffix(f'-{Role.API}').upper()}"] = url
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """A stack that is up."""
+
+    endpoints: Endpoints
+    supervisor: Supervisor
+    state: State
+
+
+@contextlib.asynccontextmanager
+async def running_stack(
+    state: State,
+    report: Callable[[str], None],
+    *,
+    environment: Mapping[str, str] | None = None,
+    services: bool = True,
+) -> AsyncIterator[RunningStack]:
+    """Start a stack, hold it while the block runs, stop all of it afterwards, whatever happens.
+
+    environment: may give `DATABASE_URL`, `ATTAIN_KAFKA_BOOTSTRAP`, `ATTAIN_PORT_<PROCESS>` and
+    `ATTAIN_TOPIC_PREFIX`; by default the environment of this process.
+    Raises: StackError, in words for the person at the terminal.
+    """
+    settings = os.environ if environment is None else environment
+    with Lock(state):
+        if found := children.end_leftovers(state):
+            report(f"Stopped what an earlier run left behind: {', '.join(found)}")
+        (state.root / STACK_FILE).unlink(missing_ok=True)
+        ports = Ports(settings, _numbers(state.read_json(PORTS_FILE)))
+        async with Supervisor(state, report) as supervisor:
+            endpoints = await _start(supervisor, state, ports, settings, report, services=services)
+            state.write_json(PORTS_FILE, dict(ports.chosen))
+            state.write_json(STACK_FILE, asdict(endpoints))
+            try:
+                yield RunningStack(endpoints, supervisor, state)
+            finally:
+                (state.root / STACK_FILE).unlink(missing_ok=True)
+
+
+def endpoints_of(state: State) -> Endpoints | None:
+    """Where the stack of this folder answers; None if none is up."""
+    content = state.read_json(STACK_FILE)
+    return Endpoints(**content) if content else None
+
+
+async def _start(  # noqa: PLR0913 - the parts of one stack
+    supervisor: Supervisor,
+    state: State,
+    ports: Ports,
+    settings: Mapping[str, str],
+    report: Callable[[str], None],
+    *,
+    services: bool,
+) -> Endpoints:
+    database_url, bootstrap = await _both(
+        _postgres(supervisor, state, ports, settings), _kafka(supervisor, state, ports, settings)
+    )
+    report("PostgreSQL and Kafka are up")
+    prefix = settings.get("ATTAIN_TOPIC_PREFIX", "")
+    urls: dict[str, str] = {}
+    jwks = ensure_keys(state)
+    if services:
+        passwords = role_passwords(state)
+        infrastructure = Infrastructure(database_url, passwords, bootstrap, jwks, prefix)
+        await _create_roles(database_url, passwords)
+        await supervisor.run_all(migrate_spec(name, infrastructure) for name in WITH_TABLES)
+        report("Schemas are up to date")
+        urls = await _start_services(supervisor, ports, infrastructure)
+        report("All services are up")
+    return Endpoints(
+        supervisor_pid=os.getpid(),
+        database_url=database_url,
+        kafka_bootstrap=bootstrap,
+        topic_prefix=prefix,
+        services=urls,
+    )
+
+
+async def _both(first: Any, second: Any) -> tuple[str, str]:  # noqa: ANN401 - coroutines of str
+    async with asyncio.TaskGroup() as group:
+        one, two = group.create_task(first), group.create_task(second)
+    return one.result(), two.result()
+
+
+async def _postgres(
+    supervisor: Supervisor, state: State, ports: Ports, settings: Mapping[str, str]
+) -> str:
+    if url := settings.get("DATABASE_URL"):
+        return await postgres.given(url)
+    return await postgres.start(supervisor, state, ports)
+
+
+async def _kafka(
+    supervisor: Supervisor, state: State, ports: Ports, settings: Mapping[str, str]
+) -> str:
+    if bootstrap := settings.get("ATTAIN_KAFKA_BOOTSTRAP"):
+        return await kafka.given(bootstrap)
+    return await kafka.start(supervisor, state, ports)
+
+
+async def _create_roles(database_url: str, passwords: Mapping[str, str]) -> None:
+    from shared.db.roles import create_roles  # noqa: PLC0415 - servers alone do without services
+
+    await create_roles(database_url, passwords)
+
+
+async def _start_services(
+    supervisor: Supervisor, ports: Ports, infrastructure: Infrastructure
+) -> dict[str, str]:
+    """Start all that read, then what accepts from outside; base URL by process."""
+    urls: dict[str, str] = {}
+
+    async def one(service: Service) -> None:
+        urls[service.name] = await _start_service(supervisor, ports, service, infrastructure)
+
+    for stage in (
+        [service for service in SERVICES if service.service != "ingest"],
+        [service for service in SERVICES if service.service == "ingest"],
+    ):
+        async with asyncio.TaskGroup() as group:
+            for service in stage:
+                group.create_task(one(service))
+    return urls
+
+
+async def _start_service(
+    supervisor: Supervisor, ports: Ports, service: Service, infrastructure: Infrastructure
+) -> str:
+    busy: int | None = None
+    for _ in range(PORT_TRIES):
+        port = ports.take(service.name, avoid=busy)
+        spec: ProcessSpec = service_spec(service, infrastructure, port)
+        try:
+            await supervisor.start(spec)
+        except StartFailed:
+            if is_free(port):
+                raise
+            busy = port  # somebody was faster between the look and the binding
+        else:
+            return f"http://{LOOPBACK}:{port}"
+    raise StackError(f"{service.name} found its port taken {PORT_TRIES} times in a row.")
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, int]:
+    return {name: port for name, port in content.items() if isinstance(port, int)}
+
+
+__all__ = ["Endpoints", "RunningStack", "endpoints_of", "running_stack", "signing_environment"]

@@ -1,0 +1,1 @@
+"""The services of Attain. They import `shared`, and never one another."""

@@ -1,0 +1,1 @@
+"""Commissions: plans, credits, ledger, statements and periods."""

@@ -1,0 +1,1 @@
+"""The pure core of commissions: plans, credits, rating, statements, ledger. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Alerts, routing and deliveries: pure rules, without clock, chance or I/O."""

@@ -1,0 +1,283 @@
+"""Settle: make what a root contributes equal to what its records say, exactly once.
+
+A root is locked first, its marks are removed, and only then is anything read: whatever commits
+later leaves a mark of its own. The difference is taken against the *stored* contribution, never
+against a recomputed past, so code and reference data may change at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from shared.errors import Misconfigured
+from shared.facts.marks import RootKey, Touched, add_marks, marked_roots, take_marks
+from shared.runtime.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRoot:
+    """A root under this transaction's lock.
+
+    contribution: the stored JSON, None when it adds nothing. parts: which parts were marked; an
+    empty text among them means all. reference_version: that its contribution was made with.
+    """
+
+    key: RootKey
+    contribution: str | None
+    parts: frozenset[str]
+    reference_version: int
+    next_due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a root contributes from now on, and when time alone may change it."""
+
+    root: LockedRoot
+    contribution: str | None
+    next_due: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """The outcome of projecting locked roots: their new contributions, and roots that follow."""
+
+    settled: Sequence[Settled]
+    followers: Collection[Touched] = ()
+
+
+class Projector(Protocol[R]):
+    """What a service adds to the core: how its roots are read, projected and written.
+
+    kinds: root kinds in the order in which they are locked; a follower of a later kind is settled
+    in the same transaction, one of the same or an earlier kind is marked.
+    code_version: raised when the projection's code changes what it makes.
+    """
+
+    kinds: Sequence[str]
+    code_version: int
+
+    async def load_reference(self, tx: Connection) -> R:
+        """Reference data as of this transaction, which holds its version."""
+        ...
+
+    async def project(
+        self, tx: Connection, kind: str, roots: Sequence[LockedRoot], reference: R
+    ) -> Projected:
+        """Read the records of `roots`, apply *projected − stored* to the service's tables."""
+        ...
+
+
+@dataclass(slots=True)
+class SettleReport:
+    """How many roots were settled, and how many were left marked because another held them."""
+
+    settled: int = 0
+    left: int = 0
+
+
+@dataclass(slots=True)
+class Settler(Generic[R]):
+    """Settles roots with one projector; remembers reference data by its version."""
+
+    projector: Projector[R]
+    _reference: R | None = field(default=None)
+    _reference_version: int = field(default=-1)
+
+    async def settle(self, tx: Connection, touched: Iterable[Touched]) -> SettleReport:
+        """Settle within `tx` what can be locked at once; mark the rest."""
+        pending: dict[str, dict[str, set[str]]] = {kind: {} for kind in self.projector.kinds}
+        for root, part in touched:
+            pending[root.kind].setdefault(root.id, set()).add(part)
+        report = SettleReport()
+        if any(pending.values()):
+            await self._settle_pending(tx, pending, report)
+        return report
+
+    async def settle_waiting(self, pool: Pool, *, limit: int = 500) -> int:
+        """Settle roots that wait with marks, in a transaction of its own; how many were settled.
+
+        Called in a loop: it takes up what batches had to leave, and what time or reference data
+        marked.
+        """
+        async with pool.acquire() as tx, tx.transaction():
+            for kind in self.projector.kinds:
+                if ids := await marked_roots(tx, kind, limit):
+                    pending: dict[str, dict[str, set[str]]] = {k: {} for k in self.projector.kinds}
+                    pending[kind] = {root_id: set() for root_id in ids}
+                    report = SettleReport()
+                    await self._settle_pending(tx, pending, report)
+                    return report.settled
+        return 0
+
+    async def sweep(self, pool: Pool, *, limit: int = 2_000) -> int:
+        """Mark roots that older reference data or older code made; how many. 0: none is left.
+
+        Bounded, so that live facts go first: call it again once its marks are settled.
+        """
+        async with pool.acquire() as tx, tx.transaction():
+            version = await self._version(tx)
+            rows = await tx.fetch(
+                """
+                SELECT r.kind, r.id FROM root r
+                WHERE r.kind = ANY($1) AND r.reference_version < $2
+                  AND NOT EXISTS (
+                      SELECT FROM mark m WHERE m.kind = r.kind AND m.root_id = r.id)
+                LIMIT $3
+                """,
+                list(self.projector.kinds),
+                version,
+                limit,
+            )
+            await add_marks(tx, [Touched(RootKey(row["kind"], row["id"])) for row in rows])
+            return len(rows)
+
+    async def announce_code_version(self, pool: Pool) -> None:
+        """At start: if this code is newer than what made the roots, have them all made again."""
+        async with pool.acquire() as tx, tx.transaction():
+            await tx.execute(
+                "INSERT INTO reference_version (version, code_version) VALUES (1, $1) "
+                "ON CONFLICT (only_row) DO UPDATE SET code_version = excluded.code_version, "
+                "version = reference_version.version + 1 "
+                "WHERE reference_version.code_version < excluded.code_version",
+                self.projector.code_version,
+            )
+
+    async def _settle_pending(
+        self, tx: Connection, pending: dict[str, dict[str, set[str]]], report: SettleReport
+    ) -> None:
+        """Kind by kind. The version is locked before any root: everybody in the same order."""
+        reference, version = await self._reference_for(tx)
+        for position, kind in enumerate(self.projector.kinds):
+            if not pending[kind]:
+                continue
+            roots = await self._lock(tx, kind, pending[kind])
+            await failpoint("settle.locked")
+            await self._leave(tx, kind, pending[kind], roots, report)
+            report.settled += len(roots)
+            if not roots:
+                continue
+            projected = await self.projector.project(tx, kind, roots, reference)
+            await failpoint("settle.projected")
+            await self._write(tx, projected.settled, version)
+            await failpoint("settle.applied")
+            later = self.projector.kinds[position + 1 :]
+            await add_marks(tx, [t for t in projected.followers if t.root.kind not in later])
+            for root, part in projected.followers:
+                if root.kind in later:
+                    pending[root.kind].setdefault(root.id, set()).add(part)
+
+    async def _leave(
+        self,
+        tx: Connection,
+        kind: str,
+        wanted: dict[str, set[str]],
+        roots: Sequence[LockedRoot],
+        report: SettleReport,
+    ) -> None:
+        """Mark what another holds. A root taken up from its marks has no parts here: they stay."""
+        held = {root.key.id for root in roots}
+        left = [root_id for root_id in wanted if root_id not in held]
+        report.left += len(left)
+        await add_marks(
+            tx,
+            [Touched(RootKey(kind, root_id), part) for root_id in left for part in wanted[root_id]],
+        )
+
+    async def _lock(
+        self, tx: Connection, kind: str, wanted: dict[str, set[str]]
+    ) -> list[LockedRoot]:
+        """Lock roots in byte order, creating absent ones; those another holds are skipped."""
+        ids = sorted(wanted)
+        rows = await tx.fetch(
+            "SELECT id, contribution::text AS contribution, reference_version, next_due "
+            "FROM root WHERE kind = $1 AND id = ANY($2::text[]) ORDER BY id "
+            "FOR UPDATE SKIP LOCKED",
+            kind,
+            ids,
+        )
+        found = {row["id"] for row in rows}
+        missing = [root_id for root_id in ids if root_id not in found]
+        if missing:
+            created = await tx.fetch(
+                "INSERT INTO root (kind, id) SELECT $1, id FROM unnest($2::text[]) AS u(id) "
+                "ON CONFLICT DO NOTHING "
+                "RETURNING id, NULL AS contribution, reference_version, next_due",
+                kind,
+                missing,
+            )
+            rows = sorted([*rows, *created], key=lambda row: str(row["id"]))
+        if not rows:
+            return []
+        parts = {row["id"]: set(wanted[row["id"]]) for row in rows}
+        for root_id, part in await take_marks(tx, kind, list(parts)):
+            parts[root_id].add(part)
+        # No part at all: listed as waiting, and settled by somebody else before it was locked.
+        return [
+            LockedRoot(
+                key=RootKey(kind, row["id"]),
+                contribution=row["contribution"],
+                parts=frozenset(parts[row["id"]]),
+                reference_version=row["reference_version"],
+                next_due=row["next_due"],
+            )
+            for row in rows
+            if parts[row["id"]]
+        ]
+
+    async def _write(self, tx: Connection, settled: Sequence[Settled], version: int) -> None:
+        changed = [
+            s
+            for s in settled
+            if s.contribution != s.root.contribution
+            or s.next_due != s.root.next_due
+            or s.root.reference_version != version
+        ]
+        if not changed:
+            return
+        await tx.execute(
+            """
+            UPDATE root SET contribution = new.contribution::json, next_due = new.next_due,
+                            reference_version = $5
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+                 AS new(kind, id, contribution, next_due)
+            WHERE root.kind = new.kind AND root.id = new.id
+            """,
+            [s.root.key.kind for s in changed],
+            [s.root.key.id for s in changed],
+            [s.contribution for s in changed],
+            [s.next_due for s in changed],
+            version,
+        )
+
+    async def _reference_for(self, tx: Connection) -> tuple[R, int]:
+        """Reference data, whose version cannot change before this transaction ends."""
+        version = await self._version(tx)
+        if self._reference is None or version != self._reference_version:
+            self._reference = await self.projector.load_reference(tx)
+            self._reference_version = version
+        return self._reference, version
+
+    async def _version(self, tx: Connection) -> int:
+        row = await tx.fetchrow("SELECT version, code_version FROM reference_version FOR SHARE")
+        if row is None or row["code_version"] > self.projector.code_version:
+            msg = "newer code has projected in this schema; stop this process and deploy that code"
+            raise Misconfigured(msg)
+        return int(row["version"])
+
+
+async def raise_reference_version(tx: Connection) -> None:
+    """Announce, within the transaction that changes reference data, that it changes.
+
+    Waits for everybody who settles with the present data; whoever settles next sees the new data,
+    and `sweep` finds the roots that the old data made.
+    """
+    await tx.execute("UPDATE reference_version SET version = version + 1")

@@ -1,0 +1,1 @@
+"""Kafka: clients with every setting that matters stated, and the topics."""

@@ -1,0 +1,1 @@
+"""What runs: the consumer, the relay, the outbox, dead letters, ticks, failpoints, lifecycle."""

@@ -1,0 +1,107 @@
+"""Named places at which a test may kill, pause, fail or cancel this process. Off by default.
+
+`ATTAIN_FAILPOINTS` holds entries separated by `;`, each `name=action[@hit][!flag-file]`:
+action `kill` (SIGKILL to itself), `stop` (SIGSTOP), `error`, `cancel` or `sleep:<seconds>`; `@hit`
+acts at that hit only, counted from 1 (default: the first); with a flag file it acts once over all
+restarts of the process: the file is made just before acting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import AttainError, Misconfigured
+
+VARIABLE = "ATTAIN_FAILPOINTS"
+
+NAMES = frozenset(
+    {
+        "consume.claimed",
+        "consume.polled",
+        "consume.fenced",
+        "consume.handled",
+        "consume.committed",
+        "facts.folded",
+        "settle.locked",
+        "settle.projected",
+        "settle.applied",
+        "relay.read",
+        "relay.sent",
+        "relay.marked",
+        "ingest.received",
+        "ingest.sent",
+        "ingest.outboxed",
+        "tick.judged",
+        "close.waited",
+        "close.locked",
+        "deliver.sending",
+        "deliver.sent",
+    }
+)
+"""Every failpoint there is; a name that is not here refuses to start."""
+
+
+class FailpointError(AttainError):
+    """Raised by the action `error`."""
+
+
+@dataclass(slots=True)
+class _Armed:
+    action: str
+    hit: int
+    flag_file: Path | None
+    hits: int = 0
+
+
+_armed: dict[str, _Armed] = {}
+
+
+def arm(specification: str) -> None:
+    """Arm failpoints from text, replacing what was armed. Raises Misconfigured."""
+    _armed.clear()
+    for entry in filter(None, (part.strip() for part in specification.split(";"))):
+        name, _, action = entry.partition("=")
+        action, _, flag = action.partition("!")
+        action, _, hit = action.partition("@")
+        known = action in {"kill", "stop", "error", "cancel"} or action.startswith("sleep:")
+        if name not in NAMES or not known:
+            msg = f"{VARIABLE}: {entry!r} names no failpoint or no action"
+            raise Misconfigured(msg)
+        _armed[name] = _Armed(action, int(hit or 1), Path(flag) if flag else None)
+
+
+def arm_from_environment() -> None:
+    """Arm what `ATTAIN_FAILPOINTS` says; nothing when it is unset."""
+    arm(os.environ.get(VARIABLE, ""))
+
+
+async def failpoint(name: str) -> None:
+    """Act here, when armed. Costs one dictionary look-up when nothing is armed."""
+    if _armed and (armed := _armed.get(name)) is not None:
+        await _act(name, armed)
+
+
+async def _act(name: str, armed: _Armed) -> None:
+    armed.hits += 1
+    if armed.hits != armed.hit:
+        return
+    if armed.flag_file is not None:
+        try:
+            armed.flag_file.touch(exist_ok=False)
+        except FileExistsError:
+            return
+    if armed.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif armed.action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif armed.action == "error":
+        msg = f"failpoint {name}"
+        raise FailpointError(msg)
+    elif armed.action == "cancel":
+        raise asyncio.CancelledError
+    else:
+        await asyncio.sleep(float(armed.action.removeprefix("sleep:")))

@@ -1,0 +1,70 @@
+"""Ticks: work that time causes, and the clock it is judged by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from shared.clock import WallClock
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+
+RETRY_S = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Work repeated every `interval_s`; again at once while it returns that there is more."""
+
+    name: str
+    interval_s: float
+    work: Callable[[], Awaitable[bool | int | None]]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Repeat until `stop`. A failing database is waited for; any other error ends the process."""
+        while not stop.is_set():
+            try:
+                more = await self.work()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                log.warning("tick.retry", tick=self.name, error=type(error).__name__)
+                await _pause(stop, RETRY_S)
+                continue
+            if not more:
+                await _pause(stop, self.interval_s)
+
+
+async def service_now(tx: Connection | Pool, *, clock: str) -> datetime:
+    """The instant at which a service judges.
+
+    clock: `wall`, or `external` for the instant that was last set with `set_simulated_now` (the
+    beginning of time before that, so that nothing is judged early).
+    """
+    if clock == "wall":
+        return WallClock().now()
+    instant = await tx.fetchval("SELECT instant FROM simulated_clock")
+    return instant or datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def set_simulated_now(tx: Connection, instant: datetime) -> None:
+    """Move the simulated clock on; it never goes back."""
+    await tx.execute(
+        "INSERT INTO simulated_clock (instant) VALUES ($1) ON CONFLICT (only_row) "
+        "DO UPDATE SET instant = greatest(simulated_clock.instant, excluded.instant)",
+        instant,
+    )
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,1 @@
+"""The tests of Attain; CONTRIBUTING.md says which kind lives where."""
