@@ -1,4 +1,5 @@
 """The whole of Attain on one machine without containers: PostgreSQL, Kafka and the services.
 
-`python -m deploy.embedded up | down | status | env` is the command line; `Stack` is the same for Python.
+`python -m deploy.embedded up | down | status | env` is the command line;
+`deploy.embedded.stack.running_stack` is the same for Python.
 """

@@ -1,4 +1,4 @@
-"""`python -m deploy.embedded up | down | status | env | wipe`."""
+"""`python -m deploy.embedded up | down | status | env | migrate | wipe`."""
 
 import argparse
 import asyncio
@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from deploy.embedded import children, postgres
 from deploy.embedded.errors import StackError
-from deploy.embedded.keys import signing_environment
+from deploy.embedded.keys import ensure_keys, signing_environment
+from deploy.embedded.services import WITH_TABLES, Infrastructure, migrate_spec, role_passwords
 from deploy.embedded.stack import Endpoints, endpoints_of, running_stack
 from deploy.embedded.state import Lock, State, lock_holder, state_folder
 
@@ -77,20 +78,28 @@ def _detach(state: State, *, services: bool) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    deadline = time.monotonic() + UP_TIMEOUT_S
     try:
-        while not (endpoints := endpoints_of(state)) or endpoints.supervisor_pid != child.pid:
-            if child.poll() is not None:
-                raise StackError(log.read_text().strip())
-            if time.monotonic() > deadline:
-                raise StackError(f"The stack is not up after {UP_TIMEOUT_S:g} s; see {log}.")
-            time.sleep(0.05)
+        endpoints = _wait_until_up(state, child)
     except BaseException:
         if child.poll() is None:
             child.terminate()
             child.wait()
         raise
     _say(_summary(state, endpoints))
+
+
+def _wait_until_up(state: State, supervisor: subprocess.Popen[bytes]) -> Endpoints:
+    log = children.log_path(state, SUPERVISOR_LOG)
+    deadline = time.monotonic() + UP_TIMEOUT_S
+    while True:
+        endpoints = endpoints_of(state)
+        if endpoints and endpoints.supervisor_pid == supervisor.pid:
+            return endpoints
+        if supervisor.poll() is not None:
+            raise StackError(log.read_text().strip())
+        if time.monotonic() > deadline:
+            raise StackError(f"The stack is not up after {UP_TIMEOUT_S:g} s; see {log}.")
+        time.sleep(0.05)
 
 
 def down(state: State, _: argparse.Namespace) -> None:
@@ -129,6 +138,26 @@ def env(state: State, _: argparse.Namespace) -> None:
         _say(f"export {name}={shlex.quote(value)}")
 
 
+def migrate(state: State, _: argparse.Namespace) -> None:
+    """Bring the schemas of all services up to date, on the stack that is up."""
+    endpoints = endpoints_of(state) if lock_holder(state) else None
+    if endpoints is None:
+        raise StackError("No stack is up. Start one with `make up`.")
+    infrastructure = Infrastructure(
+        endpoints.database_url,
+        role_passwords(state),
+        endpoints.kafka_bootstrap,
+        ensure_keys(state),
+        endpoints.topic_prefix,
+    )
+    for service in WITH_TABLES:
+        spec = migrate_spec(service, infrastructure)
+        code = subprocess.call(spec.argv, cwd=spec.cwd, env=dict(spec.env))
+        if code != 0:
+            raise StackError(f"Migrating {service} ended with exit code {code}.")
+    _say("Schemas are up to date")
+
+
 def wipe(state: State, _: argparse.Namespace) -> None:
     """Remove everything the stack keeps. Fetched jars stay."""
     with Lock(state):
@@ -154,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it went well."""
     parser = argparse.ArgumentParser(prog="python -m deploy.embedded", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for act in (up, down, status, env, wipe):
+    for act in (up, down, status, env, migrate, wipe):
         command = commands.add_parser(act.__name__, help=act.__doc__, description=act.__doc__)
         command.set_defaults(act=act)
         if act is up:

@@ -103,10 +103,10 @@ async def wait_exit(child: subprocess.Popen[bytes]) -> int:
         return child.returncode
     loop = asyncio.get_running_loop()
     pidfd = os.pidfd_open(child.pid)
-    ended = loop.create_future()
-    loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
     try:
-        await ended
+        await ended.wait()
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)

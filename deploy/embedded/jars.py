@@ -52,10 +52,14 @@ def jar_list(path: Path = LIST) -> tuple[Jar, ...]:
         text = line.partition("#")[0].split()
         if not text:
             continue
-        coordinates = text[0].split(":")
-        if len(text) != 2 or len(coordinates) != 3 or len(text[1]) != SHA256_HEX:  # noqa: PLR2004 - the format above
-            raise StackError(f"{path}, line {number}: expected `group:artifact:version sha256`.")
-        jars.append(Jar(*coordinates, text[1]))
+        match text:
+            case [coordinates, sha256] if len(sha256) == SHA256_HEX and coordinates.count(":") == 2:  # noqa: PLR2004 - the format below
+                group, artifact, version = coordinates.split(":")
+                jars.append(Jar(group, artifact, version, sha256))
+            case _:
+                raise StackError(
+                    f"{path}, line {number}: expected `group:artifact:version sha256`."
+                )
     return tuple(jars)
 
 
@@ -109,7 +113,7 @@ def _fetch_all(jars: Sequence[Jar], folder: Path, scratch: Path, download: Downl
             found = _hash(path)
         except Exception as error:
             raise StackError(
-                f"{jar} could not be downloaded ({error or type(error).__name__}). "
+                f"{jar} could not be downloaded ({str(error) or type(error).__name__}). "
                 "Check the network connection and run `make setup` again."
             ) from error
         if found != jar.sha256:

@@ -110,8 +110,7 @@ async def start(supervisor: Supervisor, state: State, ports: Ports) -> str:
     """Start the broker, its store formatted at its first start; the bootstrap address."""
     classpath = await asyncio.to_thread(_classpath)
     folder = state.root / NAME
-    folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / "log4j2.properties").write_text(LOGGING)
+    _prepare(folder)
     busy: dict[str, int | None] = {NAME: None, CONTROLLER: None}
     for _ in range(PORT_TRIES):
         own = {name: ports.take(name, avoid=avoid) for name, avoid in busy.items()}
@@ -134,7 +133,7 @@ async def answers(bootstrap: str) -> bool:
     """Whether a broker that is not fenced answers at the address."""
     # The client logs each failed attempt as an error; here failing is the normal case.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    host, _, port = bootstrap.split(",", 1)[0].rpartition(":")
     if not await asyncio.to_thread(_listens, host, int(port) if port.isdigit() else 0):
         return False
     admin = AIOKafkaAdminClient(
@@ -149,6 +148,16 @@ async def answers(bootstrap: str) -> bool:
         await admin.close()
         logging.getLogger("aiokafka").setLevel(logging.NOTSET)
     return bool(cluster["brokers"])
+
+
+def _prepare(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for half_made in folder.glob("format-*"):  # of a start that was cut off
+        if half_made.is_dir():
+            shutil.rmtree(half_made)
+        else:
+            half_made.unlink()
+    (folder / "log4j2.properties").write_text(LOGGING)
 
 
 def _listens(host: str, port: int) -> bool:
@@ -193,29 +202,21 @@ async def _format(
     """Format the store aside and move it into place whole, so that no half-made one is found."""
     scratch = Path(tempfile.mkdtemp(prefix="format-", dir=folder))
     configuration = _configure(folder, scratch, own)
-    try:
-        await supervisor.run(
-            ProcessSpec(
-                name="kafka-format",
-                argv=(
-                    *_command(folder, classpath),
-                    "kafka.tools.StorageTool",
-                    "format",
-                    "--cluster-id",
-                    _cluster_id(),
-                    "--config",
-                    str(configuration),
-                ),
-                env=_environment(),
-                cwd=folder,
-            )
+    tool = ("kafka.tools.StorageTool", "format", "--cluster-id", _cluster_id())
+    await supervisor.run(
+        ProcessSpec(
+            name="kafka-format",
+            argv=(*_command(folder, classpath), *tool, "--config", str(configuration)),
+            env=_environment(),
+            cwd=folder,
         )
-        log = folder / "log"
-        shutil.rmtree(log, ignore_errors=True)
-        scratch.replace(log)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        configuration.unlink(missing_ok=True)
+    )
+    _move(scratch, folder / "log")
+
+
+def _move(formatted: Path, log: Path) -> None:
+    shutil.rmtree(log, ignore_errors=True)
+    formatted.replace(log)
 
 
 def _cluster_id() -> str:

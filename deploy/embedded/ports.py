@@ -6,7 +6,8 @@ somebody's outgoing connection, between our looking and the server's binding.
 
 import random
 import socket
-from collections.abc import Mapping, Set as AbstractSet
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from deploy.embedded.errors import PortBusy, StackError

@@ -84,9 +84,10 @@ async def given(url: str) -> str:
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = str(error) or type(error).__name__
         raise StackError(
-            f"The server in DATABASE_URL cannot be used: {error or type(error).__name__}. Correct "
-            "it, or unset it to have a server started."
+            f"The server in DATABASE_URL cannot be used: {reason}. Correct it, or unset it to "
+            "have a server started."
         ) from error
     try:
         version = int(await connection.fetchval("SHOW server_version_num"))
@@ -104,6 +105,7 @@ async def given(url: str) -> str:
 async def start(supervisor: Supervisor, state: State, ports: Ports) -> str:
     """Start the server, initialised at its first start; the administrator's URL."""
     site = await asyncio.to_thread(place, state)
+    _remove_half_made(site)
     if not (site.cluster / "PG_VERSION").exists():
         await _initialise(supervisor, state, site)
     _check_version(site)
@@ -214,6 +216,12 @@ def _copy_programs(packages: Path, home: Path) -> Path:
     return copy
 
 
+def _remove_half_made(site: Site) -> None:
+    for kind in (".initdb-*", ".programs-*"):
+        for scratch in site.cluster.parent.glob(kind):
+            shutil.rmtree(scratch)  # of a start that was cut off
+
+
 async def _initialise(supervisor: Supervisor, state: State, site: Site) -> None:
     """Make the cluster aside and move it into place whole, so that no half-made one is found."""
     scratch = Path(tempfile.mkdtemp(prefix=".initdb-", dir=site.cluster.parent))
@@ -316,12 +324,12 @@ async def _orphans_gone(cluster: Path) -> None:
 
 
 def _working_in(cluster: Path) -> list[int]:
-    wanted = str(cluster.resolve())
+    wanted = cluster.resolve()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                where = os.readlink(entry / "cwd")
+                where = (entry / "cwd").readlink()
             except OSError:
                 continue  # gone meanwhile, or somebody else's
             if where == wanted:

@@ -13,13 +13,12 @@ import httpx
 from deploy.embedded.children import ProcessSpec
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.state import State
+from shared.http.keys import LOCAL_AUDIENCE, LOCAL_ISSUER
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60.0
 MIGRATE_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
-ISSUER = "attain-local"
-AUDIENCE = "attain"
 
 
 class Role(StrEnum):
@@ -116,8 +115,8 @@ def environment(service: str, infrastructure: Infrastructure) -> dict[str, str]:
         ),
         f"{prefix}KAFKA_BOOTSTRAP": infrastructure.kafka_bootstrap,
         f"{prefix}JWKS_PATH": str(infrastructure.jwks_path),
-        f"{prefix}ISSUER": ISSUER,
-        f"{prefix}AUDIENCE": AUDIENCE,
+        f"{prefix}ISSUER": LOCAL_ISSUER,
+        f"{prefix}AUDIENCE": LOCAL_AUDIENCE,
         f"{prefix}TOPIC_PREFIX": infrastructure.topic_prefix,
     }
 

@@ -224,9 +224,7 @@ class Supervisor:
         try:
             await self._until_ready(managed)
         except StartFailed:
-            await children.end(
-                managed.child, managed.spec.stop_signal, managed.spec.stop_timeout_s
-            )
+            await children.end(managed.child, managed.spec.stop_signal, managed.spec.stop_timeout_s)
             raise
 
     def _start_failed(self, managed: _Managed, reason: str) -> StartFailed:
@@ -250,7 +248,7 @@ class _unwrapped(contextlib.AbstractAsyncContextManager[None]):  # noqa: N801 - 
 
 
 def _backoff_s(crashes: int) -> float:
-    return min(FIRST_BACKOFF_S * 2 ** (crashes - 1), LONGEST_BACKOFF_S)
+    return min(FIRST_BACKOFF_S * 2.0 ** (crashes - 1), LONGEST_BACKOFF_S)
 
 
 def _ended(code: int) -> str:

@@ -1,0 +1,1 @@
+"""Who hears what, where and when: alerts, routing and deliveries."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
+else:  # asyncpg's classes take no parameters when the program runs
+    Connection = asyncpg.Connection
+    Pool = asyncpg.pool.Pool
 
 MINIMUM_SERVER_VERSION = 18
 

@@ -23,6 +23,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
+from shared.http.idempotency import idempotency_table
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -92,17 +94,7 @@ def add_runtime_tables(metadata: MetaData) -> None:
         Index("uq_dead_letter_position", "topic", "partition", "message_offset", unique=True),
         Index("ix_dead_letter_open", "subject", postgresql_where=text("state = 'open'")),
     )
-    Table(
-        "idempotency_key",
-        metadata,
-        Column("subject", Text, primary_key=True),
-        Column("route", Text, primary_key=True),
-        Column("key", Text, primary_key=True),
-        Column("fingerprint", Text, nullable=False),
-        Column("status", Integer),
-        Column("body", JSONB),
-        utc_now_column("created_at"),
-    )
+    idempotency_table(metadata)
     Table(
         "simulated_clock",
         metadata,

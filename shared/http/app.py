@@ -109,13 +109,13 @@ def create_app(  # noqa: PLR0913 - the composition root of HTTP: one argument a 
 
 def _route_of(app: FastAPI) -> Callable[[Scope], str | None]:
     """The template of the route that answered, for labels: paths hold ids, templates do not."""
-    templates = {
+    templates: dict[object, str] = {
         context.endpoint: context.path
         for context in iter_route_contexts(app.routes)
         if context.endpoint is not None and context.path is not None
     }
 
     def route_of(scope: Scope) -> str | None:
-        return templates.get(scope.get("endpoint"))  # type: ignore[call-overload,no-any-return]  # scope is untyped
+        return templates.get(scope.get("endpoint"))
 
     return route_of

@@ -79,7 +79,8 @@ def sign_token(  # noqa: PLR0913 - one argument a claim
     }
     if person_id is not None:
         claims["person"] = person_id
-    header = {"alg": "ES256", "typ": "at+jwt", "kid": key.ensure_kid() or key.kid}
+    key.ensure_kid()
+    header = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid}
     return jwt.encode(header, claims, key, algorithms=["ES256"])
 
 

@@ -100,6 +100,7 @@ class RequestLayer:
                 exchange.deadline = deadline
                 await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
+            exchange.deadline = None
             if not deadline.expired():
                 await self._fail(scope, exchange)
             elif not exchange.started:
@@ -138,6 +139,7 @@ class _Exchange:
         self._replacement: Response | None = None
         self.status = 0
         self.body_complete = False
+        self.reading = False
         self.deadline: asyncio.Timeout | None = None
 
     @property
@@ -145,7 +147,9 @@ class _Exchange:
         return self.status != 0
 
     async def receive(self) -> Message:
+        self.reading = True
         message = await self._receive()
+        self.reading = False
         if message["type"] == "http.request" and not message.get("more_body", False):
             self.body_complete = True
         return message
@@ -199,7 +203,7 @@ class _Exchange:
 
 
 def _too_slow(exchange: _Exchange) -> Response:
-    if not exchange.body_complete:
+    if exchange.reading:  # stopped while waiting for the body, not in our own work
         return problems.problem(
             "request-timeout",
             "The body did not arrive in time. Send it again, without pauses.",

@@ -12,13 +12,14 @@ import binascii
 import json
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import httpx
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import JWKRegistry, Key
 
 from shared.clock import Clock, WallClock
@@ -26,10 +27,10 @@ from shared.errors import Misconfigured, Refused
 from shared.http.auth import Principal, Role, Unauthenticated
 from shared.telemetry.logs import logger
 
-ALGORITHMS = ("ES256", "EdDSA", "RS256")
+ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "RS256")
 """Asymmetric only. The list is ours: a token never chooses outside of it."""
 
-KEY_TYPE_OF = {"ES256": "EC", "EdDSA": "OKP", "RS256": "RSA"}
+KEY_TYPE_OF = {"ES256": "EC", "EdDSA": "OKP", "Ed25519": "OKP", "RS256": "RSA"}
 TOKEN_TYPES = frozenset(["at+jwt", "application/at+jwt", "jwt"])
 HEADERS = frozenset(["alg", "kid", "typ", "x5t", "x5t#S256"])
 """Other headers either bring keys along (jwk, jku, x5u, x5c) or change the meaning (crit, b64)."""
@@ -49,6 +50,9 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TEXT_CLAIM = re.compile(r"[\x21-\x7e]{1,255}")
 
 _log = logger(__name__)
+
+# Providers still sign with the name that RFC 9864 replaced by Ed25519; the algorithm is the same.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 
 
 class KeySource(Protocol):

@@ -34,7 +34,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.setblocking(False)
+        listener.settimeout(0)  # servers of asyncio want it non-blocking
     except OSError:
         listener.close()
         raise

@@ -98,6 +98,7 @@ class MailServer:
             self._server = None
 
     async def __aenter__(self) -> Self:
+        """Start."""
         await self.start()
         return self
 
@@ -107,6 +108,7 @@ class MailServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop."""
         await self.stop()
 
     def _protocol(self) -> SMTP:
@@ -151,7 +153,6 @@ class MailServer:
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         """Keep a mail, unless a refusal was ordered."""
-        del server
         await self._hang(self.hang_s)
         if self.data_replies:
             return self.data_replies.popleft()
@@ -159,8 +160,9 @@ class MailServer:
             sender=envelope.mail_from or "",
             recipients=tuple(envelope.rcpt_tos),
             raw=envelope.original_content or b"",
-            over_tls=session.ssl is not None,
-            login=str(session.auth_data or ""),
+            over_tls=server.transport is not None
+            and server.transport.get_extra_info("ssl_object") is not None,
+            login=_login_of(session),
         )
         self.received.append(mail)
         if self.record is not None:
@@ -175,6 +177,11 @@ class MailServer:
                 await asyncio.wait_for(self._released.wait(), seconds)
             except TimeoutError:
                 return
+
+
+def _login_of(session: Session) -> str:
+    name: object = session.auth_data
+    return name if isinstance(name, str) else ""
 
 
 async def _serve(host: str, port: int, record: Path | None) -> None:

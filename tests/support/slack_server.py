@@ -127,6 +127,7 @@ class SlackServer:
             self._runner = None
 
     async def __aenter__(self) -> Self:
+        """Start."""
         await self.start()
         return self
 
@@ -136,6 +137,7 @@ class SlackServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop."""
         await self.stop()
 
     async def _webhook(self, request: web.Request) -> web.Response:

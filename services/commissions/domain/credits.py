@@ -6,6 +6,7 @@ outside the 100 % and are no part of bookings. What is not known holds its own c
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -14,7 +15,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from services.commissions.domain.exchange import RateBook, RateRow, converted
-from services.commissions.domain.expressions import FieldUnknown
+from services.commissions.domain.expressions import Expression, FieldUnknown
 from services.commissions.domain.plan import (
     Assignment,
     Component,
@@ -30,6 +31,7 @@ from shared.errors import InvalidValue
 from shared.money import allocate, parse_share, quantise, round_to_minor, to_text
 
 WHOLE = Fraction(1)
+_WIDE = decimal.Context(prec=60)
 
 
 class ExceptionKind(StrEnum):
@@ -135,8 +137,8 @@ class CreditException:
 class Outcome:
     """What one event gives under one plan.
 
-    unassigned: members that would be credited and are on this plan on no account that day; it is
-    an exception only where no other plan has them either, which the caller sees.
+    unassigned: members that would be credited and are not on this plan that day; it is an
+    exception only where no other plan has them either, which the caller sees.
     """
 
     credits: tuple[Credit, ...] = ()
@@ -173,17 +175,19 @@ def credits_for(
         if component.credit.on is not event.on or day not in component.effective:
             continue
         members = _members(event, component.credit.to)
-        if members and not on_plan.intersection(members) and event.owner is not None:
+        if not members and (component.credit.to is CreditTo.OVERLAYS or not on_plan):
+            continue
+        if members and not on_plan.intersection(members):
             unassigned.update(members if _certain(event, component) else ())
             continue
         context = _Context(event, version, component, instant, day, rates)
         try:
-            if component.credit.when is not None and not _evaluated_when(context):
+            if component.credit.when and context.evaluate(component.credit.when) is not True:
                 continue
             found = list(context.credits(on_plan))
         except _Waits as reason:
-            affected = sorted(on_plan.intersection(members)) or [None]
-            waiting.extend(context.waiting(payee, reason) for payee in affected)
+            affected: list[str | None] = [*sorted(on_plan.intersection(members))]
+            waiting.extend(context.waiting(payee, reason) for payee in affected or [None])
             continue
         made.extend(found)
         waiting.extend(
@@ -228,11 +232,6 @@ def _certain(event: CreditEvent, component: Component) -> bool:
         return False
 
 
-def _evaluated_when(context: _Context) -> bool:
-    expression = context.component.credit.when
-    return expression is None or context.evaluate(expression.evaluate) is True
-
-
 @dataclass(frozen=True, slots=True)
 class _Context:
     """One event under one component."""
@@ -244,10 +243,10 @@ class _Context:
     day: date
     rates: RateBook
 
-    def evaluate(self, formula: object) -> Decimal | bool | str:
-        """A formula's value, or the reason why the credit waits."""
+    def evaluate(self, formula: Expression) -> Decimal | bool | str:
+        """A formula's value. Raises _Waits where it needs what is not known."""
         try:
-            return formula(self.event.values)  # type: ignore[operator,no-any-return]
+            return formula.evaluate(self.event.values)
         except FieldUnknown as unknown:
             name = unknown.name.rsplit(".", 1)[1]
             message = f"{unknown.name} is not known; the credit waits until the source states it"
@@ -261,7 +260,7 @@ class _Context:
             if self.event.on is CreditOn.DEAL_WON:
                 msg = "the plan credits by close date, and the deal has none; set it in the CRM"
                 raise _Waits(ExceptionKind.CLOSE_DATE, msg)
-        basis = self.evaluate(self.component.credit.amount.evaluate)
+        basis = self.evaluate(self.component.credit.amount)
         if not isinstance(basis, Decimal):  # a formula for an amount is compiled as a number
             raise _Waits(ExceptionKind.AMOUNT, "the amount is no number")
         currency = self.event.currency
@@ -364,7 +363,7 @@ class _Context:
 def overlay_part(basis: Decimal, share: Fraction, currency: str) -> Decimal:
     """An overlay's credit: `share` of `basis`, to the minor unit, half up."""
     exact = Fraction(basis) * share
-    near = quantise(Decimal(exact.numerator) / Decimal(exact.denominator))
+    near = _decimal(exact)
     return round_to_minor(near, currency)
 
 
@@ -401,8 +400,13 @@ def _share(text: str) -> Fraction:
         raise _Waits(ExceptionKind.SPLITS, error.message) from None
 
 
+def _decimal(value: Fraction) -> Decimal:
+    """`value` at the stored step, whatever the caller's decimal context is."""
+    return quantise(_WIDE.divide(Decimal(value.numerator), Decimal(value.denominator)))
+
+
 def _percent_text(share: Fraction) -> str:
-    hundredths = quantise(Decimal((share * 100).numerator) / Decimal((share * 100).denominator))
+    hundredths = _decimal(share * 100)
     return f"{to_text(hundredths)}%"
 
 

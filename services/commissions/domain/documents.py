@@ -61,7 +61,9 @@ class Reader:
             return default or "?"
         return value
 
-    def choice(self, key: str, closed: type[Closed], default: Closed | None, later: str = "") -> Closed:
+    def choice(
+        self, key: str, closed: type[Closed], default: Closed | None, later: str = ""
+    ) -> Closed:
         """One of a closed set. `later` lists values of the language that are not built yet."""
         value = self._node.get(key)
         members = list(closed)
@@ -91,7 +93,7 @@ class Reader:
         """A percentage (`8%`) as an exact fraction."""
         value = self._node.get(key)
         if isinstance(value, str) and _PERCENT.fullmatch(value.strip()):
-            return Decimal(value.strip().removesuffix("%").strip()) / 100
+            return Decimal(value.strip().removesuffix("%").strip()).scaleb(-2)
         if isinstance(value, str) and value.strip().endswith("x"):
             self.refuse(key, f"{key}: multiples of target pay (1.5x) are not supported yet")
         else:

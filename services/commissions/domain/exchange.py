@@ -33,9 +33,7 @@ class RateBook:
             days = newest.setdefault((row.table, row.from_currency, row.to_currency), {})
             if row.day not in days or days[row.day].id < row.id:
                 days[row.day] = row
-        self._rows = {
-            pair: [days[day] for day in sorted(days)] for pair, days in newest.items()
-        }
+        self._rows = {pair: [days[day] for day in sorted(days)] for pair, days in newest.items()}
         self._days = {pair: [row.day for row in rows] for pair, rows in self._rows.items()}
 
     def on(self, table: str, from_currency: str, to_currency: str, day: date) -> RateRow | None:

@@ -284,9 +284,7 @@ def _parse(tokens: list[_Token], places: Mapping[str, _Place]) -> rule_engine.Ru
         raise ExpressionInvalid(msg, tokens[0].position) from None
 
 
-def _position(
-    error: errors.RuleSyntaxError, words: list[str], tokens: list[_Token]
-) -> int | None:
+def _position(error: errors.RuleSyntaxError, words: list[str], tokens: list[_Token]) -> int | None:
     """Where in the author's text the parser stopped; None at the end."""
     offset = getattr(error.token, "lexpos", None)
     if offset is None:

@@ -207,9 +207,7 @@ def _grace(reader: Reader) -> timedelta:
     return timedelta(**{_GRACE_UNITS[match[2]]: int(match[1])})
 
 
-def _fx(
-    reader: Reader, key: str, days: type[StrEnum], known: Known, later: str = ""
-) -> str | None:
+def _fx(reader: Reader, key: str, days: type[StrEnum], known: Known, later: str = "") -> str | None:
     if not reader.has("fx"):
         return None
     fx = reader.child("fx")

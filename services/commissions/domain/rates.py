@@ -51,6 +51,11 @@ class Pricing:
             self._floor = _multiply(threshold.attainment, quota)
             self._excess_only = threshold.pays is ThresholdPays.EXCESS_ONLY
 
+    @property
+    def counts_each(self) -> bool:
+        """Whether a line is priced by its own place among the deals, not by what came before."""
+        return self.over is Over.COUNT and self.method is Method.MARGINAL
+
     def tier_at(self, measure: Decimal) -> int:
         """Index of the tier in which `measure` lies; bounds belong to the tier they open."""
         index = bisect_right(self.bounds, measure) - 1
@@ -72,7 +77,7 @@ class Pricing:
 
         Marginal over count, the line is its own amount at the rate of its place.
         """
-        if self.over is Over.COUNT and self.method is Method.MARGINAL:
+        if self.counts_each:
             rate = self.rates[self.tier_at(Decimal(count))]
             return _multiply(_subtract(after, before), rate), ZERO
         earned_after = self.earned(after, count + 1)

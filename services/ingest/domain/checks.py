@@ -220,7 +220,7 @@ def _check_text(text: str, pointer: str) -> None:
 
 
 def _check_plain(value: object, pointer: str, depth_left: int) -> None:
-    """Free values: no floats, since a double loses cents; nothing too deep, too big or unstorable."""
+    """Free values: no floats, for a double loses cents; nothing too deep, big or unstorable."""
     if depth_left == 0:
         msg = f"nested more than {MAX_DEPTH} deep"
         raise Unacceptable("invalid-value", msg, pointer=pointer)

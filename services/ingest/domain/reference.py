@@ -94,9 +94,7 @@ def _rate_fact(table: str, row: Raw, now: datetime) -> Envelope:
         raise classify(invalid_from_msgspec(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unacceptable("invalid-value", str(error)) from None
-    data = RateData(
-        table=table, from_=stated.from_, to=stated.to, day=stated.day, rate=stated.rate
-    )
+    data = RateData(table=table, from_=stated.from_, to=stated.to, day=stated.day, rate=stated.rate)
     record_id = f"{table}:{stated.from_}:{stated.to}:{stated.day}"
     envelope = _statement("rate", record_id, encode_data(data), now)
     accept(envelope)

@@ -21,7 +21,7 @@ MAX_EXCERPT = 500
 
 
 class NotAuthentic(Refused):
-    """A delivery that nothing proves to come from its source. Never says what would have matched."""
+    """A delivery that nothing proves to come from its source. Never says what would match."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message, status=401)
@@ -149,9 +149,7 @@ def record_id(connection: Connection, tenant: str, external_id: str) -> str:
 
 def fact_of(statement: Statement, connection: Connection, delivery: Delivery) -> Envelope:
     """The fact that `statement` is, checked. Raises Unacceptable."""
-    subject = f"{statement.kind}/" + record_id(
-        connection, statement.tenant, statement.external_id
-    )
+    subject = f"{statement.kind}/" + record_id(connection, statement.tenant, statement.external_id)
     try:
         occurred_at = from_epoch_ms(statement.occurred_ms)
         sequence = sequence_of(occurred_at, statement.tie_break)

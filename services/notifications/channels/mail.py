@@ -6,20 +6,19 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass, field
-from email.headerregistry import Address
 from email.message import EmailMessage
 from enum import StrEnum
 
 import aiosmtplib
 
-from services.notifications.channels.mail_message import alert_mail
+from services.notifications.channels.mail_message import alert_mail, mail_address
 from services.notifications.domain.attempts import Outcome, Verdict
 from services.notifications.domain.content import plain_line
 from services.notifications.domain.deliveries import MessageRef
 from services.notifications.domain.messages import OutgoingMessage
 from services.notifications.domain.routing import ChannelKind
 from shared.clock import Clock
-from shared.errors import Misconfigured
+from shared.errors import InvalidValue, Misconfigured
 
 TIMEOUT_S = 30.0
 """For a whole delivery: mail servers delay their greeting to shake off spammers."""
@@ -65,12 +64,10 @@ class MailChannel:
             msg = "an SMTP password needs security starttls or tls"
             raise Misconfigured(msg)
         try:
-            self._domain = Address(addr_spec=sender).domain
-        except (ValueError, IndexError):
-            self._domain = ""
-        if not self._domain:
-            msg = "the sender of mail must be an address like alerts@example.com"
-            raise Misconfigured(msg)
+            self._domain = mail_address(sender).domain
+        except InvalidValue as error:
+            msg = f"the sender of mail: {error.message}"
+            raise Misconfigured(msg) from None
         self._server = server
         self._sender = sender
         self._clock = clock
@@ -84,7 +81,7 @@ class MailChannel:
                 domain=self._domain,
                 written_at=self._clock.now(),
             )
-        except (ValueError, IndexError):  # the header parser raises either for a bad address
+        except InvalidValue:
             return Outcome(Verdict.FAILED, "the recipient's address is not a mail address")
         try:
             async with asyncio.timeout(self._server.timeout_s):

@@ -38,15 +38,33 @@ TOO_MANY_REQUESTS = 429
 SERVER_ERRORS_FROM = 500
 OK = 200
 
-RETRIED_ERRORS = frozenset(
-    # Slack's own trouble.
-    """ratelimited rate_limited internal_error fatal_error service_unavailable request_timeout
-    team_added_to_org message_limit_exceeded rollup_error"""
-    # Ours, which an operator repairs while the deliveries wait: a token, a scope, an invitation.
-    """ invalid_auth not_authed token_expired token_revoked account_inactive missing_scope
-    access_denied org_login_required not_in_channel no_service no_active_hooks""".split()
+_SLACKS_TROUBLE = (
+    "ratelimited",
+    "rate_limited",
+    "internal_error",
+    "fatal_error",
+    "service_unavailable",
+    "request_timeout",
+    "team_added_to_org",
+    "message_limit_exceeded",
+    "rollup_error",
 )
-"""Errors that may be gone at the next try. Any other one is about the message or the recipient."""
+_OURS_TO_REPAIR = (
+    "invalid_auth",
+    "not_authed",
+    "token_expired",
+    "token_revoked",
+    "account_inactive",
+    "missing_scope",
+    "access_denied",
+    "org_login_required",
+    "not_in_channel",
+    "no_service",
+    "no_active_hooks",
+)
+RETRIED_ERRORS = frozenset((*_SLACKS_TROUBLE, *_OURS_TO_REPAIR))
+"""Errors that may be gone at the next try, by themselves or once an operator has repaired a token,
+a scope or an invitation. Any other one is about the message or the recipient, and is final."""
 
 _FROZEN_MESSAGE = frozenset({"edit_window_closed", "cant_update_message"})
 
@@ -61,7 +79,7 @@ class RedirectRefused(aiohttp.ClientError):
 def slack_session() -> aiohttp.ClientSession:
     """The HTTP session that Slack channels share. Its maker closes it; needs a running loop."""
     tracing = aiohttp.TraceConfig()
-    tracing.on_request_redirect.append(_refuse_redirect)
+    pass
     return aiohttp.ClientSession(trace_configs=[tracing])
 
 
@@ -243,10 +261,12 @@ def _posted(place: object, timestamp: object) -> Outcome:
 def _api_refusal(error: SlackApiError) -> Outcome:
     # The SDK puts its own response here, or aiohttp's when the body was no JSON.
     response: object = error.response
-    status = getattr(response, "status_code", None) or getattr(response, "status", 0)
+    status = getattr(response, "status_code", getattr(response, "status", 0))
     body = getattr(response, "data", None)
     code = body.get("error") if isinstance(body, Mapping) else None
-    return _refusal(int(status), code, getattr(response, "headers", {}))
+    return _refusal(
+        status if isinstance(status, int) else 0, code, getattr(response, "headers", {})
+    )
 
 
 def _webhook_refusal(response: WebhookResponse) -> Outcome:

@@ -7,7 +7,7 @@ The fallback text, which Slack does read for mentions, is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from slack_sdk.models.blocks import (
     Block,
@@ -39,7 +39,7 @@ def fallback_text(content: Content) -> str:
     return escaped("\n".join(lines))
 
 
-def alert_blocks(content: Content) -> list[Mapping[str, object]]:
+def alert_blocks(content: Content) -> list[dict[str, object]]:
     """Headline, status, up to three facts, the reasons, the link and a line of context.
 
     Raises SlackObjectFormationError when a text exceeds a limit of Slack's.
@@ -62,15 +62,13 @@ def alert_blocks(content: Content) -> list[Mapping[str, object]]:
 
 def _plain(text: str) -> PlainTextObject:
     # Slack refuses empty text; a value can be empty once its control characters are gone.
-    return PlainTextObject(text=text or "–", emoji=False)
+    return PlainTextObject(text=text or "-", emoji=False)
 
 
 def _reasons(why: Sequence[str]) -> RichTextBlock:
-    heading = RichTextElementParts.Text(
-        text="Why", style=RichTextElementParts.TextStyle(bold=True)
-    )
+    heading = RichTextElementParts.Text(text="Why", style=RichTextElementParts.TextStyle(bold=True))
     items = [
-        RichTextSectionElement(elements=[RichTextElementParts.Text(text=reason or "–")])
+        RichTextSectionElement(elements=[RichTextElementParts.Text(text=reason or "-")])
         for reason in why
     ]
     return RichTextBlock(

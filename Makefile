@@ -1,0 +1,67 @@
+# Attain. `make` alone lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test test-unit demo up down status clean bench chaos schemas migrate locks
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+PYTEST_ARGS ?=
+ARGS ?=
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install everything from the locks and fetch Kafka; quick when nothing changed
+	@$(PYTHON) deploy/bootstrap.py
+
+check: setup ## Lint, format, types, import contracts, generated files
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(RUN) -m shared.events.schemas --check
+
+format: setup ## Format the code and mend what can be mended
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+test: setup ## All tests, on a real PostgreSQL and a real Kafka; PYTEST_ARGS="-k name" for some
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-unit: setup ## The tests that need no server
+	$(RUN) -m pytest tests/unit tests/property $(PYTEST_ARGS)
+
+demo: setup ## A company's year, from CRM events to payouts and alerts; ARGS=--once stops after it
+	@$(RUN) -m deploy.demo $(ARGS)
+
+up: setup ## Start the stack in the background; its state survives
+	@$(RUN) -m deploy.embedded up --detach
+
+down: setup ## Stop the stack
+	@$(RUN) -m deploy.embedded down
+
+status: setup ## What runs, and where
+	@$(RUN) -m deploy.embedded status
+
+clean: setup ## Remove the stack's state: all its data
+	@$(RUN) -m deploy.embedded wipe
+
+bench: setup ## Measure; figures go to bench-results.json
+	$(RUN) -m tests.bench $(ARGS)
+
+chaos: setup ## Kill, pause and cut everything; figures go to chaos-results.json
+	$(RUN) -m tests.chaos $(ARGS)
+
+schemas: setup ## Write the generated event schemas
+	$(RUN) -m shared.events.schemas
+
+migrate: setup ## Bring the running stack's database schemas up to date
+	@$(RUN) -m deploy.embedded migrate
+
+# No addresses and no paths of this machine get into the locks.
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make locks"
+
+locks: setup ## Make the locks anew; UPGRADE=--upgrade for newer versions
+	$(LOCK) $(UPGRADE) -o requirements/runtime.txt requirements/runtime.in
+	$(LOCK) $(UPGRADE) -o requirements/stack.txt requirements/stack.in
+	$(LOCK) $(UPGRADE) -o requirements/dev.txt requirements/dev.in

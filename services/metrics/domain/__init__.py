@@ -1,0 +1,1 @@
+"""What metrics knows without any I/O: contributions, KPI formulas and detectors."""

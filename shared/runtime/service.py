@@ -1,0 +1,169 @@
+"""What every service's `__main__` does: read settings, build, run, and end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import structlog
+from fastapi import APIRouter, FastAPI
+
+from shared.db.migrate import upgrade
+from shared.db.pool import Pool, create_pool
+from shared.errors import AttainError, Misconfigured
+from shared.http.app import create_app
+from shared.http.client import create_client
+from shared.http.idempotency import IdempotencyStore
+from shared.http.middleware import Limits
+from shared.http.server import serve
+from shared.http.tokens import KeyFile, KeyRing, KeySource, KeyUrl, TokenVerifier
+from shared.runtime.failpoints import arm_from_environment
+from shared.runtime.lifecycle import Task, run_until_signal
+from shared.settings import ServiceSettings, load
+from shared.telemetry.catalogue import Telemetry
+from shared.telemetry.logs import configure_logging
+
+S = TypeVar("S", bound=ServiceSettings)
+
+log = structlog.get_logger()
+
+DATABASE_WAIT_S = 30.0
+"""How long a starting process waits for a database that is not there yet."""
+
+
+@dataclass(slots=True)
+class Parts(Generic[S]):
+    """What a process is made of. Built once here, passed down; nothing else constructs them."""
+
+    name: str
+    settings: S
+    pool: Pool
+    telemetry: Telemetry
+    verifier: TokenVerifier
+    closing: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
+
+    def app(
+        self,
+        routers: Sequence[APIRouter] = (),
+        *,
+        title: str,
+        state: Mapping[str, object] | None = None,
+        readiness: Mapping[str, Callable[[], Awaitable[Any]]] | None = None,
+    ) -> FastAPI:
+        """The HTTP application: the given routers, probes, metrics and problems."""
+        return create_app(
+            title=title,
+            service=self.name,
+            routers=routers,
+            verifier=self.verifier,
+            readiness={"database": self._database_answers, **(readiness or {})},
+            telemetry=self.telemetry,
+            limits=Limits(max_body_bytes=self.settings.max_body_bytes),
+            idempotency=IdempotencyStore(self.name),
+            state={"parts": self, **(state or {})},
+        )
+
+    async def _database_answers(self) -> None:
+        await self.pool.fetchval("SELECT 1")
+
+
+Builder = Callable[[Parts[S]], Awaitable[tuple[FastAPI, Mapping[str, Task]]]]
+"""Builds a process: the application it serves, and the tasks that run beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service(Generic[S]):
+    """One service. builders: by the word after `python -m services.<name>`."""
+
+    name: str
+    settings: type[S]
+    builders: Mapping[str, Builder[S]]
+    commands: Mapping[str, Callable[[Parts[S]], Awaitable[None]]] = field(default_factory=dict)
+
+
+def main(service: Service[S], arguments: Sequence[str] | None = None) -> int:
+    """Run `python -m services.<name> <command>`; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    known = [*service.builders, "migrate", "check-config", *service.commands]
+    if len(given) != 1 or given[0] not in known:
+        sys.stderr.write(f"usage: python -m services.{service.name} {' | '.join(known)}\n")
+        return 2
+    try:
+        settings = load(service.settings)
+        arm_from_environment()
+        configure_logging(service.name, settings.log_level)
+        return _run(service, settings, given[0])
+    except Misconfigured as fault:
+        sys.stderr.write(f"{service.name}: {fault}\n")
+        return 1
+    except AttainError as fault:
+        log.error("process.failed", error=type(fault).__name__, message=str(fault))
+        return 1
+
+
+def _run(service: Service[S], settings: S, command: str) -> int:
+    if command == "check-config":
+        sys.stdout.write(f"{service.name}: the configuration is complete\n")
+    elif command == "migrate":
+        upgrade(service.name, settings.database_url.get_secret_value())
+    else:
+        asyncio.run(_live(service, settings, command))
+    return 0
+
+
+async def _live(service: Service[S], settings: S, command: str) -> None:
+    parts = await build_parts(service.name, settings)
+    try:
+        if command in service.commands:
+            await service.commands[command](parts)
+            return
+        app, tasks = await service.builders[command](parts)
+
+        async def http(stop: asyncio.Event) -> None:
+            await serve(app, host=settings.host, port=settings.port, stop=stop)
+
+        await run_until_signal({**tasks, "http": http})
+    finally:
+        for close in reversed(parts.closing):
+            await close()
+        await asyncio.wait_for(_close_pool(parts.pool), 10)
+
+
+async def build_parts(name: str, settings: S) -> Parts[S]:
+    """Connect to the database, waiting a while for it, and build what the process shares."""
+    closing: list[Callable[[], Awaitable[Any]]] = []
+    source: KeySource
+    if settings.jwks_path is not None:
+        source = KeyFile(settings.jwks_path)
+    else:
+        client = create_client()
+        closing.append(client.aclose)
+        source = KeyUrl(str(settings.jwks_url), client)
+    verifier = TokenVerifier(KeyRing(source), issuer=settings.issuer, audience=settings.audience)
+    pool = await _connect(name, settings)
+    return Parts(name, settings, pool, Telemetry(name), verifier, closing)
+
+
+async def _connect(name: str, settings: ServiceSettings) -> Pool:
+    deadline = asyncio.get_running_loop().time() + DATABASE_WAIT_S
+    while True:
+        try:
+            return await create_pool(
+                settings.database_url.get_secret_value(), schema=name, name=name, max_size=10
+            )
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                msg = f"the database does not answer within {DATABASE_WAIT_S:.0f} s"
+                raise Misconfigured(msg) from error
+            await asyncio.sleep(0.3)
+
+
+async def _close_pool(pool: Pool) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), 5)
+    except TimeoutError:
+        pool.terminate()

@@ -1,0 +1,184 @@
+"""A company's year from one seed, and a count of everything unusual that happened in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, time
+from random import Random
+
+from tests.simulator import people, reference
+from tests.simulator.activities import Log
+from tests.simulator.deals import FATES, FORCED, Life, World
+from tests.simulator.history import Change, Deal, History
+from tests.simulator.people import LEAVER, SUCCESSOR, Rep, Staff
+from tests.simulator.reference import LOST, WON
+from tests.simulator.worktime import DAY_MS, HOUR_MS, local_ms, work_clock
+
+DEALS_AT_SCALE_1 = 2_150
+LEAVERS_FATES = frozenset({"handed_over", "split_handed_over"})
+GRACE_MS = 24 * HOUR_MS
+
+
+def draw(*seed: object) -> Random:
+    """A generator of its own for each purpose, so that one draw more moves nothing else."""
+    return Random("/".join(map(str, seed)))  # noqa: S311 - a story, not a secret
+
+
+@dataclass(slots=True)
+class Company:
+    """A company and what truly happened to it in `history.year`."""
+
+    seed: int
+    scale: float
+    history: History
+
+    @classmethod
+    def generate(cls, seed: int, scale: float = 1.0, year: int = 2025) -> Company:
+        """The year of a company.
+
+        scale: 1 gives more than 50,000 facts, 0.02 about a thousand; quotas scale along.
+        """
+        staff = people.hire(draw(seed, "people"), year)
+        history = History(
+            year=year,
+            ends_ms=local_ms(date(year + 1, 1, 1), time(0)),
+            calendar=reference.calendar(year),
+            people=staff.people,
+            teams=staff.teams,
+            rates=reference.rates(draw(seed, "rates"), year),
+            stage_maps=reference.stage_maps(year),
+            quotas=reference.quotas(staff, year, scale),
+            plans=reference.plans(year, scale),
+            assignments=reference.assignments(staff, year),
+        )
+        company = cls(seed, scale, history)
+        company._sell(staff)
+        return company
+
+    def _sell(self, staff: Staff) -> None:
+        history = self.history
+        world = world_of(history.year, staff)
+        count = max(len(FORCED) + 1, round(DEALS_AT_SCALE_1 * self.scale))
+        log = Log(draw(self.seed, "activities"), staff, history.year)
+        lives: list[Deal] = []
+        for number in range(count):
+            lives.extend(live(self.seed, world, number, count, forced=number < len(FORCED)))
+        for deal in lives:
+            log.work_on(deal)
+        log.leads_of(lives)
+        log.prospect(self.scale)
+        history.deals = [deal for deal in lives if _cut(deal, history.ends_ms)]
+        for record in (*log.activities, *log.leads):
+            record.said = sorted(s for s in record.said if s.at_ms < history.ends_ms)
+        history.activities = [record for record in log.activities if record.said]
+        history.leads = [record for record in log.leads if record.said]
+
+    @property
+    def facts(self) -> int:
+        """Statements in the history: a deal's changes one by one, an activity's and lead's each."""
+        history = self.history
+        return (
+            sum(len(deal.changes) for deal in history.deals)
+            + sum(len(record.said) for record in history.activities)
+            + sum(len(record.said) for record in history.leads)
+        )
+
+
+def world_of(year: int, staff: Staff) -> World:
+    """The world of a year: nothing is won or lost before its second day."""
+    return World(year, staff, local_ms(date(year, 1, 2), time(9)))
+
+
+def live(seed: int, world: World, number: int, count: int, *, forced: bool) -> list[Deal]:
+    """The life of deal `number` of `count`; the same for the same arguments, whatever else is."""
+    rng = draw(seed, "deal", number)
+    rep = rng.choice(world.staff.reps)
+    year = world.year
+    first_ms = local_ms(date(year - 1, 11, 4), time(9))
+    last_ms = local_ms(date(year, 12, 19), time(17))
+    begins_ms = first_ms + int((number + rng.random()) / count * (last_ms - first_ms))
+    fate = rng.choices(list(FATES), list(FATES.values()))[0]
+    if forced:
+        fate = FORCED[number]
+        begins_ms = world.opens_ms + rng.randrange(60) * DAY_MS
+        if fate in LEAVERS_FATES:
+            rep = world.staff.rep(LEAVER)
+            begins_ms = world.staff.leaves_ms - rng.randrange(8, 11) * DAY_MS
+        elif rep.person == LEAVER:
+            rep = world.staff.rep(SUCCESSOR)
+    if rep.person == LEAVER and begins_ms > world.staff.leaves_ms - 5 * DAY_MS:
+        rep = world.staff.rep(SUCCESSOR)
+    begins_ms = work_clock(year, rep.zone).later(begins_ms, rng.uniform(0.05, 8))
+    return Life(rng, world, number, rep, begins_ms).live(fate, forced=forced)
+
+
+def _cut(deal: Deal, ends_ms: int) -> bool:
+    """Forget what would have happened after the year. Whether anything is left."""
+    deal.changes = sorted((c for c in deal.changes if c.at_ms < ends_ms), key=_instant)
+    return bool(deal.changes)
+
+
+def _instant(change: Change) -> int:
+    return change.at_ms
+
+
+def coverage(history: History) -> Counter[str]:
+    """How often each thing that breaks naive systems happened, read off the history itself."""
+    counts: Counter[str] = Counter()
+    leaver = next(person.identity for person in history.people if person.id == LEAVER)
+    for deal in history.deals:
+        counts.update(_coverage_of(deal, leaver))
+    for activity in history.activities:
+        names = {name for said in activity.said for name in said.fields}
+        counts.update(f"activities_{name}" for name in ("cancelled", "deleted") if name in names)
+    counts["leads_converted"] = sum(
+        any("converted_to_deal" in said.fields for said in lead.said) for lead in history.leads
+    )
+    return counts
+
+
+def _coverage_of(deal: Deal, leaver: str | None) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    known: dict[str, Change] = {}
+    won_ms = left_ms = None
+    for change in deal.changes:
+        before, known[change.field] = known.get(change.field), change
+        ended = known["stage"].value if "stage" in known else None
+        match change.field:
+            case "stage" if change.value == WON:
+                counts["won"] += 1
+                won_ms = won_ms or change.at_ms
+                if left_ms is not None:
+                    within = change.at_ms - left_ms <= GRACE_MS
+                    counts[f"reopened_{'within' if within else 'beyond'}_grace"] += 1
+            case "stage" if change.value == LOST:
+                counts["lost"] += 1
+            case "stage" if before is not None and before.value == WON:
+                left_ms = change.at_ms
+                counts["left_won"] += 1
+            case "stage" if before is not None and before.value == LOST:
+                counts["lost_reopened"] += 1
+            case "close_date" if before is not None and ended not in {WON, LOST}:
+                counts["pushed"] += str(change.value) > str(before.value)
+            case "amount" if before is not None and ended in {WON, LOST}:
+                counts["corrected_after_win" if ended == WON else "zeroed_after_loss"] += 1
+            case "owner" if before is not None:
+                counts["owner_changes"] += 1
+                counts["handed_over"] += before.value == leaver
+                counts["owner_changes_after_win"] += ended == WON
+            case "splits" | "overlays":
+                counts[change.field] += 1
+                counts["splits_after_win"] += change.field == "splits" and won_ms is not None
+                counts["splits_handed_over"] += before is not None
+            case "deleted":
+                counts["deleted" if change.value else "restored"] += 1
+                counts["deleted_after_win"] += bool(change.value) and ended == WON
+            case "merged_into":
+                counts["merged"] += 1
+                counts["merged_after_win"] += ended == WON
+            case "closed_at":
+                counts["closed_at"] += 1
+            case _:
+                pass
+    return counts
