@@ -32,7 +32,7 @@ def main() -> None:
 
 
 @app.command()
-def token(  # noqa: PLR0913 - one option a claim
+def token(  # noqa: PLR0913, PLR0917 - one option a claim, typer passes them by name
     role: Annotated[
         list[Role] | None, typer.Option(help="What the caller is; may be given several times.")
     ] = None,

@@ -77,6 +77,7 @@ SETTINGS = {
 # Kafka tells every step of every partition at INFO: about 1 MB a start.
 LOGGING = """\
 status = warn
+shutdownHook = disable
 appender.out.type = Console
 appender.out.name = out
 appender.out.layout.type = PatternLayout

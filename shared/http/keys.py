@@ -1,4 +1,4 @@
-"""Signing keys and tokens of a local stack. A deployment with an identity provider needs neither."""
+"""Signing keys and tokens of a local stack. With an identity provider neither is needed."""
 
 from __future__ import annotations
 

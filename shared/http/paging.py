@@ -57,7 +57,7 @@ class PageRequest:
         """Rows to read: one more than asked, which tells whether there is a next page."""
         return self.limit + 1
 
-    def after(self, *kinds: type[str] | type[int]) -> tuple[KeyPart, ...] | None:
+    def after(self, *kinds: type[str | int]) -> tuple[KeyPart, ...] | None:
         """The key of the last row seen, of these types; None on the first page.
 
         Raises Refused (400) for a cursor that this list did not make.

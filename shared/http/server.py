@@ -95,7 +95,7 @@ def bind(host: str, port: int) -> socket.socket:
         )
         msg = f"cannot listen on {host} port {port}: {why}"
         raise Misconfigured(msg) from None
-    listener.setblocking(False)  # noqa: FBT003 - the socket's own signature
+    listener.setblocking(False)
     return listener
 
 
@@ -115,7 +115,7 @@ async def _stop_when_told(server: uvicorn.Server, stop: asyncio.Event) -> None:
 async def _announce(
     server: uvicorn.Server, port: int, started: Callable[[int], None] | None
 ) -> None:
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has a flag and no event
         await asyncio.sleep(0.01)
     _log.info("http_server_started", port=port)
     if started is not None:
@@ -123,37 +123,42 @@ async def _announce(
 
 
 def _protocol(header_timeout_s: float) -> type[asyncio.Protocol]:
-    class HeaderDeadline(H11Protocol):
-        """HTTP/1.1 with a limit on the time a request's head may take."""
+    return type("TimedProtocol", (HeaderDeadline,), {"header_timeout_s": header_timeout_s})
 
-        _deadline: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
-            super().connection_made(transport)
+class HeaderDeadline(H11Protocol):
+    """HTTP/1.1 with a limit on the time a request's head may take."""
+
+    header_timeout_s = HEADER_TIMEOUT_S
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
+        """Start the clock for the first head."""
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the clock at a whole head; start it at the first byte of a later one."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._disarm()
+        elif self._deadline is None:
             self._arm()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._disarm()
-            elif self._deadline is None:
-                self._arm()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._disarm()
+        super().connection_lost(exc)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._disarm()
-            super().connection_lost(exc)
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(self.header_timeout_s, self._expire)
 
-        def _arm(self) -> None:
-            self._deadline = self.loop.call_later(header_timeout_s, self._expire)
-
-        def _disarm(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-
-        def _expire(self) -> None:
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
             self._deadline = None
-            if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-                self.transport.close()
 
-    return HeaderDeadline
+    def _expire(self) -> None:
+        self._deadline = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()

@@ -25,6 +25,7 @@ from joserfc.jwk import JWKRegistry, Key
 from shared.clock import Clock, WallClock
 from shared.errors import Misconfigured, Refused
 from shared.http.auth import Principal, Role, Unauthenticated
+from shared.settings import ServiceSettings
 from shared.telemetry.logs import logger
 
 ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "RS256")
@@ -198,6 +199,16 @@ class TokenVerifier:
             raise _untrusted("lifetime")
         if "nbf" in claims and _seconds(claims, "nbf") > now + LEEWAY_S:
             raise _untrusted("nbf")
+
+
+def create_verifier(settings: ServiceSettings, client: httpx.AsyncClient) -> TokenVerifier:
+    """The verifier that a service's settings describe; `client` reads keys published by URL."""
+    source: KeySource
+    if settings.jwks_path is not None:
+        source = KeyFile(settings.jwks_path)
+    else:
+        source = KeyUrl(str(settings.jwks_url), client)
+    return TokenVerifier(KeyRing(source), issuer=settings.issuer, audience=settings.audience)
 
 
 def _header(encoded: str) -> tuple[str, str]:

@@ -140,7 +140,7 @@ async def build_parts(name: str, settings: S) -> Parts[S]:
     if settings.jwks_path is not None:
         source = KeyFile(settings.jwks_path)
     else:
-        client = create_client()
+        client = create_client(service=name)
         closing.append(client.aclose)
         source = KeyUrl(str(settings.jwks_url), client)
     verifier = TokenVerifier(KeyRing(source), issuer=settings.issuer, audience=settings.audience)

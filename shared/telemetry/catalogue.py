@@ -267,7 +267,7 @@ def as_markdown(metrics: Iterable[Metric] = CATALOGUE) -> str:
     """The catalogue as a table, for the documentation."""
     lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
     lines.extend(
-        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels) or '–'} | {metric.meaning} |"
+        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.meaning} |"
         for metric in metrics
     )
     return "\n".join(lines) + "\n"

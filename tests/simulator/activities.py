@@ -9,9 +9,9 @@ from random import Random
 from typing import Any
 
 from tests.simulator.history import Activity, Deal, Lead, Said
-from tests.simulator.people import EMEA_ZONE, LEAVER, Rep, Staff
+from tests.simulator.people import LEAVER, Rep, Staff
 from tests.simulator.reference import LOST, WON
-from tests.simulator.worktime import HOUR_MS, work_clock
+from tests.simulator.worktime import HOUR_MS, ORG_ZONE, work_clock
 
 SYSTEM = "salesdesk:acme"
 MINUTE_MS = 60_000
@@ -36,6 +36,7 @@ class Log:
     rng: Random
     staff: Staff
     year: int
+    begins_ms: int
     activities: list[Activity] = field(default_factory=list)
     leads: list[Lead] = field(default_factory=list)
 
@@ -52,13 +53,14 @@ class Log:
                 identity = owners[max(bisect_right(starts, at_ms) - 1, 0)][1]
                 self._act(by_identity[identity], at_ms, deal.id)
 
-    def prospect(self, scale: float) -> None:
-        """Activities without a deal, some of them internal."""
+    def prospect(self, scale: float, ends_ms: int) -> None:
+        """Activities without a deal until `ends_ms`, some of them internal."""
         for rep in self.staff.reps:
             clock = work_clock(self.year, rep.zone)
+            last_ms = self.staff.leaves_ms if rep.person == LEAVER else ends_ms
             for start_ms in clock.starts_ms:
-                if rep.person == LEAVER and start_ms > self.staff.leaves_ms:
-                    break
+                if not self.begins_ms <= start_ms < last_ms:
+                    continue
                 for _ in range(_count(self.rng, PROSPECTING_PER_DAY * scale)):
                     at_ms = start_ms + self.rng.randrange(8 * HOUR_MS)
                     self._act(rep, at_ms, None, internal=self.rng.random() < 0.15)  # noqa: PLR2004
@@ -96,7 +98,7 @@ class Log:
 
     def _working_instant(self, before: int, after: int) -> int | None:
         """An instant in between, within somebody's working hours."""
-        clock = work_clock(self.year, EMEA_ZONE)
+        clock = work_clock(self.year, ORG_ZONE)
         at_ms = clock.later(before + int(self.rng.random() * (after - before)), 0.01)
         return at_ms if before < at_ms < after else None
 

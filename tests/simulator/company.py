@@ -10,7 +10,7 @@ from random import Random
 from tests.simulator import people, reference
 from tests.simulator.activities import Log
 from tests.simulator.deals import FATES, FORCED, Life, World
-from tests.simulator.history import Change, Deal, History
+from tests.simulator.history import Change, Deal, History, Said
 from tests.simulator.people import LEAVER, SUCCESSOR, Rep, Staff
 from tests.simulator.reference import LOST, WON
 from tests.simulator.worktime import DAY_MS, HOUR_MS, local_ms, work_clock
@@ -60,17 +60,19 @@ class Company:
         history = self.history
         world = world_of(history.year, staff)
         count = max(len(FORCED) + 1, round(DEALS_AT_SCALE_1 * self.scale))
-        log = Log(draw(self.seed, "activities"), staff, history.year)
+        log = Log(draw(self.seed, "activities"), staff, history.year, first_instant(history.year))
         lives: list[Deal] = []
         for number in range(count):
             lives.extend(live(self.seed, world, number, count, forced=number < len(FORCED)))
         for deal in lives:
             log.work_on(deal)
         log.leads_of(lives)
-        log.prospect(self.scale)
+        log.prospect(self.scale, history.ends_ms)
         history.deals = [deal for deal in lives if _cut(deal, history.ends_ms)]
         for record in (*log.activities, *log.leads):
-            record.said = sorted(s for s in record.said if s.at_ms < history.ends_ms)
+            record.said = sorted(
+                (said for said in record.said if said.at_ms < history.ends_ms), key=_instant
+            )
         history.activities = [record for record in log.activities if record.said]
         history.leads = [record for record in log.leads if record.said]
 
@@ -90,12 +92,17 @@ def world_of(year: int, staff: Staff) -> World:
     return World(year, staff, local_ms(date(year, 1, 2), time(9)))
 
 
+def first_instant(year: int) -> int:
+    """When the first deals are made: some weeks before the year, so that it begins in full swing."""
+    return local_ms(date(year - 1, 11, 4), time(9))
+
+
 def live(seed: int, world: World, number: int, count: int, *, forced: bool) -> list[Deal]:
     """The life of deal `number` of `count`; the same for the same arguments, whatever else is."""
     rng = draw(seed, "deal", number)
     rep = rng.choice(world.staff.reps)
     year = world.year
-    first_ms = local_ms(date(year - 1, 11, 4), time(9))
+    first_ms = first_instant(year)
     last_ms = local_ms(date(year, 12, 19), time(17))
     begins_ms = first_ms + int((number + rng.random()) / count * (last_ms - first_ms))
     fate = rng.choices(list(FATES), list(FATES.values()))[0]
@@ -119,8 +126,8 @@ def _cut(deal: Deal, ends_ms: int) -> bool:
     return bool(deal.changes)
 
 
-def _instant(change: Change) -> int:
-    return change.at_ms
+def _instant(said: Change | Said) -> int:
+    return said.at_ms
 
 
 def coverage(history: History) -> Counter[str]:

@@ -221,8 +221,10 @@ class Life:
         return "won"
 
     def _delay(self, position: int) -> float:
-        pace = 0.45 if self.forced else 1 / self.rep.strength**0.3
-        return MEDIAN_HOURS[position] * self.rng.lognormvariate(0, 0.7) * pace
+        if self.forced:
+            pace = 1.2 if self.rep.person == LEAVER else 0.45
+            return MEDIAN_HOURS[position] * self.rng.uniform(0.7, 1.3) * pace
+        return MEDIAN_HOURS[position] * self.rng.lognormvariate(0, 0.7) / self.rep.strength**0.3
 
     def _loses(self, position: int) -> bool:
         if self.forced:

@@ -27,7 +27,7 @@ from aiohttp import web
 
 from tests.support.listen import bound_socket
 
-TOKEN = "xoxb-local-stand-in"  # noqa: S105 - no secret: the only token this stand-in knows
+TOKEN = "xoxb-local-stand-in"
 HOOK_PATH = "/services/TLOCAL/BLOCAL/localhook"
 
 MAX_BLOCKS = 50

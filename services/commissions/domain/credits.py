@@ -256,10 +256,10 @@ class _Context:
 
     def credits(self, on_plan: set[str]) -> Iterator[Credit]:
         """The credits of members that are on the plan. Raises _Waits."""
-        if self.version.credit_date is CreditDate.CLOSE_DATE and self.event.close_date is None:
-            if self.event.on is CreditOn.DEAL_WON:
-                msg = "the plan credits by close date, and the deal has none; set it in the CRM"
-                raise _Waits(ExceptionKind.CLOSE_DATE, msg)
+        dated = self.version.credit_date is CreditDate.CLOSE_DATE
+        if dated and self.event.on is CreditOn.DEAL_WON and self.event.close_date is None:
+            msg = "the plan credits by close date, and the deal has none; set it in the CRM"
+            raise _Waits(ExceptionKind.CLOSE_DATE, msg)
         basis = self.evaluate(self.component.credit.amount)
         if not isinstance(basis, Decimal):  # a formula for an amount is compiled as a number
             raise _Waits(ExceptionKind.AMOUNT, "the amount is no number")
@@ -300,7 +300,7 @@ class _Context:
             return None
         return self.rates.on(self.version.fx_credit, currency, self.version.currency, self.day)
 
-    def _credit(  # noqa: PLR0913 - the six things that differ between members
+    def _credit(  # noqa: PLR0913, PLR0917 - the six things that differ between members
         self,
         member: str,
         share: Fraction,

@@ -40,7 +40,7 @@ class Reader:
         return self._node.get(key) is not None
 
     def keys(self, known: Collection[str], later: Mapping[str, str] | None = None) -> None:
-        """Refuse every key that is not known; `later` says why for those of the language to come."""
+        """Refuse every key that is not known; `later` says why for keys of the language to come."""
         for key in self._node:
             if key in known:
                 continue

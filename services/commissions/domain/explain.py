@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from services.commissions.domain.credits import Credit, rate_as_row
-from services.commissions.domain.plan import Component, Over, PlanVersion, RoundAt
+from services.commissions.domain.plan import Component, Over, PlanVersion
 from services.commissions.domain.rates import Pricing, Slice
 from services.commissions.domain.rating import Line, LineKind, Rater
 from services.commissions.domain.statement import Statement

@@ -182,27 +182,30 @@ def _check_shape(tokens: list[_Token]) -> None:
         if token.kind == "number" and not _NUMBER.fullmatch(token.text):
             msg = f"{token.text!r} is no plain number of at most 18 digits and 10 decimals"
             raise ExpressionInvalid(msg, token.position)
-        if token.kind == "text" and before and before.kind in {"name", "number", "text"}:
-            if before.text not in _WORDS:
-                msg = "a text cannot follow a name; prefixes such as d'…' are not supported"
-                raise ExpressionInvalid(msg, before.position)
-        if token.text == "/" and token.kind == "operator" and not _is_divisor(after):
-            msg = "divide only by a number other than zero; multiply instead, or use a rate"
-            raise ExpressionInvalid(msg, token.position)
-        if token.text == "[" and (before is None or before.text != "in"):
-            msg = "a list is allowed only after `in`"
-            raise ExpressionInvalid(msg, token.position)
-        if token.text == "in" and (after is None or after.text != "["):
-            msg = '`in` needs a list: deal.type in ["new", "expansion"]'
-            raise ExpressionInvalid(msg, token.position)
-        if token.kind == "name" and after and after.text == "(" and token.text not in _WORDS:
-            msg = f"{token.text} is no function; the language has none"
-            raise ExpressionInvalid(msg, token.position)
+        refusal = _misplaced(token, before, after)
+        if refusal:
+            raise ExpressionInvalid(refusal, token.position)
         if token.kind == "operator":
             depth += (token.text in "([") - (token.text in ")]")
         if depth > MAX_NESTING:
             msg = f"more than {MAX_NESTING} brackets are open at once"
             raise ExpressionInvalid(msg, token.position)
+
+
+def _misplaced(token: _Token, before: _Token | None, after: _Token | None) -> str:
+    """Why `token` may not stand between its neighbours; empty when it may."""
+    is_word = token.text in _WORDS
+    if token.kind == "text" and before and before.kind != "operator" and before.text not in _WORDS:
+        return "a text cannot follow a name; prefixes such as d'…' are not supported"
+    if token.kind == "operator" and token.text == "/" and not _is_divisor(after):
+        return "divide only by a number other than zero; multiply instead, or use a rate"
+    if token.kind == "operator" and token.text == "[" and (before is None or before.text != "in"):
+        return "a list is allowed only after `in`"
+    if token.kind == "name" and token.text == "in" and (after is None or after.text != "["):
+        return '`in` needs a list: deal.type in ["new", "expansion"]'
+    if token.kind == "name" and not is_word and after is not None and after.text == "(":
+        return f"{token.text} is no function; the language has none"
+    return ""
 
 
 def _is_divisor(token: _Token | None) -> bool:
@@ -298,7 +301,7 @@ def _position(error: errors.RuleSyntaxError, words: list[str], tokens: list[_Tok
 
 
 def _check_types(rule: rule_engine.Rule, kind: ValueKind) -> None:
-    """Types the parser lets pass: `deal.amount == "x"` is false for it, and `not deal.type` true."""
+    """Types the parser lets pass: for it `deal.amount == "x"` is false, `not deal.type` true."""
     wanted = _DATA_TYPES[kind]
     root = rule.statement.expression
     for node in _nodes(root):

@@ -50,14 +50,25 @@ from services.commissions.domain.vocabulary import amount_symbols, when_symbols
 from shared.money import to_text
 
 _PLAN_KEYS = (
-    "id name currency time_zone effective period rounding credit_date reopen_grace fx cap "
-    "max_recovery_pct components"
-).split()
+    "id",
+    "name",
+    "currency",
+    "time_zone",
+    "effective",
+    "period",
+    "rounding",
+    "credit_date",
+    "reopen_grace",
+    "fx",
+    "cap",
+    "max_recovery_pct",
+    "components",
+)
 _PLAN_LATER = {
     "draw": "draws are not supported yet; remove draw",
     "proration": "proration concerns draws and target pay, which are not supported yet",
 }
-_COMPONENT_KEYS = "id kind credit quota rates threshold cap effective".split()
+_COMPONENT_KEYS = ("id", "kind", "credit", "quota", "rates", "threshold", "cap", "effective")
 _COMPONENT_LATER = {
     "floor": "floors are not supported yet; remove floor",
     "release": "release in steps is not supported yet; remove release",
@@ -372,13 +383,13 @@ def _check_whole(reader: Reader, version: PlanVersion) -> None:
     """What only the whole document shows."""
     statement_months = MONTHS[version.period]
     measures = [MONTHS[part.measure_period(version.period)] for part in version.components]
-    if version.cap is not None and version.cap.per is CapScope.MEASURE:
-        if len(set(measures)) > 1 or any(months < statement_months for months in measures):
-            msg = (
-                "a plan cap per measure needs one measure period in all components, "
-                "at least as long as the statement's"
-            )
-            reader.refuse("cap/per", msg)
+    uneven = len(set(measures)) > 1 or any(months < statement_months for months in measures)
+    if version.cap is not None and version.cap.per is CapScope.MEASURE and uneven:
+        msg = (
+            "a plan cap per measure needs one measure period in all components, "
+            "at least as long as the statement's"
+        )
+        reader.refuse("cap/per", msg)
     if version.rounding.at is not RoundAt.STATEMENT:
         return
     for index, part in enumerate(version.components):

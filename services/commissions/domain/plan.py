@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from services.commissions.domain.expressions import Expression
@@ -238,7 +239,7 @@ class Plan:
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.versions, key=_first_day))
         object.__setattr__(self, "versions", ordered)
-        for earlier, later in zip(ordered, ordered[1:], strict=False):
+        for earlier, later in pairwise(ordered):
             check_successor(earlier, later)
 
     @property

@@ -19,7 +19,7 @@ _add, _subtract, _multiply = EXACT.add, EXACT.subtract, EXACT.multiply
 
 
 class Slice(NamedTuple):
-    """A part of the credited amount at one rate: `amount × rate`."""
+    """A part of the credited amount at one rate: `amount` times `rate`."""
 
     tier: int
     amount: Decimal
@@ -59,7 +59,7 @@ class Pricing:
     def tier_at(self, measure: Decimal) -> int:
         """Index of the tier in which `measure` lies; bounds belong to the tier they open."""
         index = bisect_right(self.bounds, measure) - 1
-        return index if index > 0 else 0
+        return max(0, index)
 
     def earned(self, credited: Decimal, count: int = 0) -> Decimal:
         """Everything earned on `credited`, of `count` deals, in one measure period."""

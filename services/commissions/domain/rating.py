@@ -245,7 +245,7 @@ def over_cap(before: Decimal, after: Decimal, limit: Decimal) -> Decimal:
     return _subtract(allowed, _subtract(after, before))
 
 
-def _cap_line(  # noqa: PLR0913 - a line's numbers
+def _cap_line(  # noqa: PLR0913, PLR0917 - a line's numbers
     line: Line,
     kind: LineKind,
     key: str,

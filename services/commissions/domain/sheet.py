@@ -46,7 +46,8 @@ class SheetInput:
 
     credits: of this payee and plan in the fiscal year, each key once; held ones included.
     exceptions: what waits for this payee under this plan, by the credit's day.
-    year: the fiscal year, of kind `year`. quotas: in plan currency. closed_before: every period that ends on or before it is closed.
+    year: the fiscal year, of kind `year`. quotas: in plan currency.
+    closed_before: every period that ends on or before it is closed.
     fixed: what closes fixed, by period; a closed period without one was closed at nothing.
     """
 
@@ -274,7 +275,7 @@ class _Assembly:
         found = tuple(self._found) if difference else ()
         return self._statement(period, version, lines, difference, found, None)
 
-    def _statement(  # noqa: PLR0913 - a statement's parts
+    def _statement(  # noqa: PLR0913, PLR0917 - a statement's parts
         self,
         period: Period,
         version: PlanVersion,

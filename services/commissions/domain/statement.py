@@ -93,7 +93,7 @@ def whole_statement_lines(
     return extra
 
 
-def _whole(  # noqa: PLR0913 - a line's numbers
+def _whole(  # noqa: PLR0913, PLR0917 - a line's numbers
     kind: LineKind,
     period: Period,
     version: PlanVersion,

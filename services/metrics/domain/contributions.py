@@ -41,7 +41,7 @@ ZERO = Decimal(0)
 
 
 class CellKey(NamedTuple):
-    """Where an amount and a count are added.
+    """Where an amount and a number are added.
 
     people: one id, or a set's key. day: of the credit, closing or activity, in the organisation's
     zone. deal_type: `new`, `expansion`, `renewal`, or "" where unstated or meaningless.
@@ -55,11 +55,11 @@ class CellKey(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One addend. amount: exact, in the key's currency; count: of deals or activities."""
+    """One addend. amount: exact, in the key's currency; number: of deals or activities."""
 
     key: CellKey
     amount: Decimal
-    count: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +231,9 @@ def _hygiene_key(item: HygieneItem) -> tuple[str, str]:
 def _merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Cells of one key added up, in key order; equal contributions are equal tuples."""
     sums: dict[CellKey, tuple[Decimal, int]] = {}
-    for key, amount, count in cells:
-        known_amount, known_count = sums.get(key, (ZERO, 0))
-        sums[key] = (EXACT.add(known_amount, amount), known_count + count)
+    for key, amount, number in cells:
+        known_amount, known_number = sums.get(key, (ZERO, 0))
+        sums[key] = (EXACT.add(known_amount, amount), known_number + number)
     return tuple(Cell(key, *sums[key]) for key in sorted(sums))
 
 
@@ -351,9 +351,9 @@ def activity_contribution(activity: Activity, calendar: FiscalCalendar) -> Contr
 def difference(old: Iterable[Cell], new: Iterable[Cell]) -> tuple[Cell, ...]:
     """`new` minus `old` by key, without what did not change, in key order: what is to be added."""
     sums: dict[CellKey, tuple[Decimal, int]] = {key: (a, c) for key, a, c in new}
-    for key, amount, count in old:
-        known_amount, known_count = sums.get(key, (ZERO, 0))
-        sums[key] = (EXACT.subtract(known_amount, amount), known_count - count)
+    for key, amount, number in old:
+        known_amount, known_number = sums.get(key, (ZERO, 0))
+        sums[key] = (EXACT.subtract(known_amount, amount), known_number - number)
     return tuple(Cell(key, a, c) for key, (a, c) in sorted(sums.items()) if a or c)
 
 

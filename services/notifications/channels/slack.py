@@ -79,7 +79,7 @@ class RedirectRefused(aiohttp.ClientError):
 def slack_session() -> aiohttp.ClientSession:
     """The HTTP session that Slack channels share. Its maker closes it; needs a running loop."""
     tracing = aiohttp.TraceConfig()
-    pass
+    tracing.on_request_redirect.append(_refuse_redirect)
     return aiohttp.ClientSession(trace_configs=[tracing])
 
 

@@ -1,0 +1,1 @@
+"""HTTP: problems, tokens, paging, idempotency, the server."""

@@ -150,9 +150,11 @@ def corpus(keys: Keys) -> dict[str, str]:
 
 async def test_no_token_of_the_corpus_is_believed(keys: Keys, verifier: TokenVerifier) -> None:
     for name, token in corpus(keys).items():
-        with pytest.raises(Unauthenticated):
+        try:
             await verifier.verify(token)
-            pytest.fail(f"believed: {name}")
+        except Unauthenticated:
+            continue
+        pytest.fail(f"believed: {name}")
 
 
 async def test_a_refusal_is_a_401_that_tells_nothing(app: FastAPI, keys: Keys) -> None:
@@ -230,9 +232,9 @@ async def test_permission_is_a_role_or_a_machine_with_scopes(
         assert response.json() == {"rep": "x", "amount": "12.5", "weight": 1.0}
 
 
-@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("prefix", [None, "/outer"])
 def test_a_route_without_a_permission_refuses_to_start(
-    verifier: TokenVerifier, nested: bool
+    verifier: TokenVerifier, prefix: str | None
 ) -> None:
     inner = APIRouter()
 
@@ -240,7 +242,7 @@ def test_a_route_without_a_permission_refuses_to_start(
     async def undeclared() -> dict[str, str]:
         return {}
 
-    outer = APIRouter(prefix="/outer")
+    outer = APIRouter(prefix=prefix or "")
     outer.include_router(inner)
 
     def create(router: APIRouter) -> FastAPI:
@@ -253,8 +255,8 @@ def test_a_route_without_a_permission_refuses_to_start(
             telemetry=Telemetry("t"),
         )
 
-    with pytest.raises(Misconfigured, match="GET .*/v1/open"):
-        create(outer if nested else inner)
+    with pytest.raises(Misconfigured, match=r"GET .*/v1/open"):
+        create(outer if prefix else inner)
     guarded = APIRouter(dependencies=[require(Role.ADMIN)])
     guarded.include_router(inner)
     create(guarded)

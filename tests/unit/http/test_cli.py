@@ -15,7 +15,7 @@ from tests.unit.http.conftest import Keys
 
 def attain(*arguments: str, key: Path) -> subprocess.CompletedProcess[str]:
     """The command, in a process of its own."""
-    return subprocess.run(  # noqa: S603 - our own command
+    return subprocess.run(
         [sys.executable, "-m", "shared.cli", *arguments],
         env={**os.environ, "ATTAIN_SIGNING_KEY_PATH": str(key)},
         capture_output=True,

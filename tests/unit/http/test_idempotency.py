@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -89,12 +89,10 @@ def _routes(pool: asyncpg.Pool[asyncpg.Record], store: IdempotencyStore) -> APIR
 
 
 @pytest.fixture
-async def orders(
-    pool: asyncpg.Pool[asyncpg.Record], verifier: TokenVerifier
-) -> AsyncIterator[FastAPI]:
+async def orders(pool: asyncpg.Pool[asyncpg.Record], verifier: TokenVerifier) -> FastAPI:
     """A service that creates orders."""
     store = IdempotencyStore("orders")
-    yield create_app(
+    return create_app(
         title="Orders",
         service="orders",
         routers=[_routes(pool, store)],
@@ -105,7 +103,7 @@ async def orders(
     )
 
 
-Post = Callable[..., Awaitable[httpx.Response]]
+Post = Callable[..., Coroutine[None, None, httpx.Response]]
 
 
 @pytest.fixture
@@ -153,7 +151,7 @@ async def test_another_body_under_the_same_key_is_refused(
     assert await made(pool) == 2
 
 
-@pytest.mark.parametrize("key", [None, "", "x" * 256, "a b", "é".encode().decode("latin-1")])
+@pytest.mark.parametrize("key", [None, "", "x" * 256, "a b", "a\x7fb"])
 async def test_a_missing_or_bad_key_is_refused(post: Post, key: str | None) -> None:
     answer = await post("a", key)
     assert answer.status_code == 400

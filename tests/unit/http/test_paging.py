@@ -122,7 +122,7 @@ def test_csv_cells(value: object, cell: str) -> None:
         ("text/csv;q=abc", False),
     ],
 )
-def test_accept(accept: str, csv_wanted: bool) -> None:
+def test_accept(accept: str, *, csv_wanted: bool) -> None:
     assert wants_csv(accept) is csv_wanted
 
 

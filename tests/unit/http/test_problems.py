@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from io import StringIO
@@ -156,9 +157,7 @@ async def test_a_fault_of_ours_is_logged_under_its_request_id(app: FastAPI) -> N
 
 
 async def test_too_many_requests_at_once_are_told_to_come_back(app: FastAPI) -> None:
-    async with client_of(app) as client, httpx.AsyncClient() as _:
-        import asyncio  # noqa: PLC0415
-
+    async with client_of(app) as client:
         answers = await asyncio.gather(*(client.get("/v1/fails/slow") for _ in range(12)))
         after = await client.get("/v1/fails/refused")
     statuses = sorted(answer.status_code for answer in answers)

@@ -50,7 +50,7 @@ async def _sixty_megabytes() -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("path", ["/v1/raw", "/v1/small"])
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_sixty_megabytes_are_refused_with_a_problem(
-    app: FastAPI, path: str, chunked: bool
+    app: FastAPI, path: str, *, chunked: bool
 ) -> None:
     async with (
         served(app) as port,

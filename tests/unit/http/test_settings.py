@@ -49,7 +49,7 @@ def test_good_settings_are_frozen_and_keep_their_secret(
     assert settings.base_url == "http://127.0.0.1:8102"
     assert "d8Kq2v" not in repr(settings)
     with pytest.raises(ValidationError):
-        settings.port = 1
+        settings.port = 1  # type: ignore[misc]  # that it is read-only is the point
 
 
 @pytest.mark.parametrize(

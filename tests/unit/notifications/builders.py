@@ -30,7 +30,7 @@ BASE_URL = "https://attain.example.com"
 HOSTILE = "<!channel> *bold* <https://evil.example|click> & <@U1>\r\nBcc: all@example.com"
 
 
-def a_signal(
+def a_signal(  # noqa: PLR0913 - a builder names what a test may vary
     revision: int = 1,
     state: EpisodeState = EpisodeState.OPEN,
     *,
@@ -87,7 +87,7 @@ def a_recipient(
     return Recipient(key, reason, {c: addresses[c] for c in channels or (ChannelKind.SLACK,)})
 
 
-def people(
+def people(  # noqa: PLR0913 - a builder names what a test may vary
     managers: Mapping[str, str] | None = None,
     *,
     team_managers: Mapping[str, str] | None = None,
@@ -119,7 +119,7 @@ def as_sent(delivery: Delivery) -> Delivery:
     )
 
 
-def a_message(
+def a_message(  # noqa: PLR0913 - a builder names what a test may vary
     channel: ChannelKind,
     address: str,
     *,

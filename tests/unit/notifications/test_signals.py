@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -15,7 +16,6 @@ from services.notifications.domain.signals import (
 )
 from shared.errors import InvalidValue
 from tests.unit.notifications.builders import a_signal
-from zoneinfo import ZoneInfo
 
 DOCUMENT = {
     "signal": "quota_at_risk",

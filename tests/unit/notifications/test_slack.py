@@ -132,14 +132,14 @@ async def test_a_rate_limit_asks_for_its_pause_and_is_not_slept_through(
 
 @pytest.mark.parametrize("make", [api, webhook])
 @pytest.mark.parametrize(
-    ("fault", "verdict", "reason"),
+    ("fault", "expected"),
     [
-        (Fault(status=503, body="<html>busy</html>"), Verdict.RETRY, ""),
-        (Fault(status=500, error="internal_error"), Verdict.RETRY, "internal_error"),
-        (Fault(status=404, error="no_service"), Verdict.RETRY, "no_service"),
-        (Fault(status=410, error="channel_is_archived"), Verdict.FAILED, "channel_is_archived"),
-        (Fault(hang_s=5), Verdict.RETRY, "no answer within 0.5 s; the message may have arrived"),
-        (Fault(status=302, location="/services/elsewhere"), Verdict.RETRY, "RedirectRefused"),
+        (Fault(status=503, body="<html>busy</html>"), (Verdict.RETRY, "")),
+        (Fault(status=500, error="internal_error"), (Verdict.RETRY, "internal_error")),
+        (Fault(status=404, error="no_service"), (Verdict.RETRY, "no_service")),
+        (Fault(status=410, error="channel_is_archived"), (Verdict.FAILED, "channel_is_archived")),
+        (Fault(hang_s=5), (Verdict.RETRY, "no answer within 0.5 s; the message may have arrived")),
+        (Fault(status=302, location="/services/elsewhere"), (Verdict.RETRY, "RedirectRefused")),
     ],
 )
 async def test_refusals_are_told_apart(
@@ -147,14 +147,13 @@ async def test_refusals_are_told_apart(
     session: aiohttp.ClientSession,
     make: object,
     fault: Fault,
-    verdict: Verdict,
-    reason: str,
+    expected: tuple[Verdict, str],
 ) -> None:
     channel = make(slack, session)  # type: ignore[operator]
     slack.fail_next(fault)
     outcome = await channel.send(POST if channel.kind is ChannelKind.SLACK else HOOK)
-    assert outcome.verdict is verdict
-    assert reason in outcome.reason
+    assert outcome.verdict is expected[0]
+    assert expected[1] in outcome.reason
     assert slack.requests == 1
     assert slack.received == []
 
