@@ -77,7 +77,8 @@ def _install(wanted: str) -> None:
     _say("Installing what the locks name into .venv")
     pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", "install")
     locks = [part for name in LOCKS for part in ("-r", name)]
-    _run(*pip, "--require-hashes", *locks)
+    # Compiling what is never imported would double the time.
+    _run(*pip, "--no-compile", "--require-hashes", *locks)
     _run(*pip, "--no-deps", "--no-build-isolation", "--no-index", "--editable", ".")
     STAMP.write_text(wanted + "\n")
 

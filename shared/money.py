@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,6 +29,10 @@ ROUNDING_MODES: Mapping[str, str] = {
     "half_even": decimal.ROUND_HALF_EVEN,
 }
 
+MAX_SHARE_LENGTH = 40
+"""Characters of a share; longer ones are mistakes, and exact fractions of them are slow."""
+
+_SHARE = re.compile(r"-?[0-9]+(\.[0-9]+)?\s*%|-?[0-9]+\s*/\s*[0-9]+|-?[0-9]+", re.ASCII)
 _ZERO_DECIMALS = frozenset(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split()
 )
@@ -98,6 +103,8 @@ def parse_share(text: str) -> Fraction:
     """
     body = text.strip()
     try:
+        if len(body) > MAX_SHARE_LENGTH or not _SHARE.fullmatch(body):
+            raise ValueError  # also keeps 1e999999999% from being written out
         if body.endswith("%"):
             share = Fraction(Decimal(body[:-1].strip())) / 100
         elif "/" in body:

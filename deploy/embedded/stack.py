@@ -1,6 +1,5 @@
 """One stack: PostgreSQL, Kafka and, unless it is told not to, the services."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,7 +22,7 @@ from deploy.embedded.services import (
     service_spec,
 )
 from deploy.embedded.state import Lock, State
-from deploy.embedded.supervisor import Supervisor
+from deploy.embedded.supervisor import Supervisor, together
 
 STACK_FILE = "stack.json"  # present while a stack is up
 PORTS_FILE = "ports.json"
@@ -106,8 +105,8 @@ async def _start(  # noqa: PLR0913 - the parts of one stack
     *,
     services: bool,
 ) -> Endpoints:
-    database_url, bootstrap = await _both(
-        _postgres(supervisor, state, ports, settings), _kafka(supervisor, state, ports, settings)
+    database_url, bootstrap = await together(
+        (_postgres(supervisor, state, ports, settings), _kafka(supervisor, state, ports, settings))
     )
     report("PostgreSQL and Kafka are up")
     prefix = settings.get("ATTAIN_TOPIC_PREFIX", "")
@@ -128,12 +127,6 @@ async def _start(  # noqa: PLR0913 - the parts of one stack
         topic_prefix=prefix,
         services=urls,
     )
-
-
-async def _both(first: Any, second: Any) -> tuple[str, str]:  # noqa: ANN401 - coroutines of str
-    async with asyncio.TaskGroup() as group:
-        one, two = group.create_task(first), group.create_task(second)
-    return one.result(), two.result()
 
 
 async def _postgres(
@@ -171,9 +164,7 @@ async def _start_services(
         [service for service in SERVICES if service.service != "ingest"],
         [service for service in SERVICES if service.service == "ingest"],
     ):
-        async with asyncio.TaskGroup() as group:
-            for service in stage:
-                group.create_task(one(service))
+        await together(one(service) for service in stage)
     return urls
 
 

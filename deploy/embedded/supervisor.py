@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from deploy.embedded import children
 from deploy.embedded.children import ProcessSpec
 from deploy.embedded.errors import StackError, StartFailed
 from deploy.embedded.state import State
+
+T = TypeVar("T")
 
 PROBE_EVERY_S = 0.05
 FIRST_BACKOFF_S = 0.1
@@ -84,9 +86,7 @@ class Supervisor:
 
     async def start_all(self, specs: Iterable[ProcessSpec]) -> None:
         """Start several at once, which need not wait for one another."""
-        async with _unwrapped(), asyncio.TaskGroup() as group:
-            for spec in specs:
-                group.create_task(self.start(spec))
+        await together(self.start(spec) for spec in specs)
 
     async def run(self, spec: ProcessSpec) -> None:
         """Run a process to its end, within its `ready_timeout_s`.
@@ -111,9 +111,7 @@ class Supervisor:
 
     async def run_all(self, specs: Iterable[ProcessSpec]) -> None:
         """Run several to their ends at once."""
-        async with _unwrapped(), asyncio.TaskGroup() as group:
-            for spec in specs:
-                group.create_task(self.run(spec))
+        await together(self.run(spec) for spec in specs)
 
     async def until_failure(self) -> None:
         """Wait until a process cannot be kept running; raises the StackError that says which."""
@@ -234,17 +232,14 @@ class Supervisor:
         return StartFailed(managed.spec.name, reason, tail)
 
 
-class _unwrapped(contextlib.AbstractAsyncContextManager[None]):  # noqa: N801 - reads as a verb
-    """Raise the first error of a task group instead of a group of one."""
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, BaseExceptionGroup):
-            raise error.exceptions[0] from error
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do all at once; the results in order. The first error ends the others and is raised bare."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in tasks]
 
 
 def _backoff_s(crashes: int) -> float:

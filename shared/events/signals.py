@@ -52,4 +52,4 @@ class SignalData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SIGNAL = EventType("attain.signal.v1", METRICS_SIGNALS, SignalData)
-"""Key: `episode/<episode id>`, so that the revisions of one episode stay in order."""
+"""Key: what was judged (`deal/<id>`, `quota/<id>`), so that its episodes stay in order."""

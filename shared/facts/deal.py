@@ -133,7 +133,8 @@ class DealTimeline(msgspec.Struct, frozen=True, kw_only=True):
     merged_into: as the record states it; whoever knows all redirects replaces it by the survivor,
     or by None where a cycle makes this record stand (`resolve_redirects`).
     known_since_ms: the first statement. changed_ms: the last change of stage, amount or close date.
-    pushes: moves of the close date to a later day while open. unmapped: stages without a meaning.
+    pushes: moves of the close date to a later day while open; pushes_in_stage: those since the
+    current stage was entered. unmapped: stages without a meaning.
     """
 
     deal_id: str
@@ -151,6 +152,7 @@ class DealTimeline(msgspec.Struct, frozen=True, kw_only=True):
     known_since_ms: int | None
     changed_ms: int | None
     pushes: int
+    pushes_in_stage: int
     deleted: bool
     test: bool
     merged_into: str | None
@@ -218,7 +220,8 @@ def project_deal(
         closed_ms=closed_ms,
         known_since_ms=spans[0].start_ms if spans else None,
         changed_ms=changed_ms,
-        pushes=pushes,
+        pushes=pushes[0],
+        pushes_in_stage=pushes[1],
         deleted=value("deleted") is True,
         test=value("test") is True,
         merged_into=value("merged_into"),
@@ -248,8 +251,8 @@ def _statements(record: Record) -> tuple[list[tuple[int, int, Any]], bool]:
 
 def _spans(
     record_id: str, record: Record, stage_maps: StageMaps, identities: Identities
-) -> tuple[tuple[Span, ...], int, int | None, tuple[str, ...]]:
-    """One sweep over the statements: the spans, pushes, the last change, unmapped stages."""
+) -> tuple[tuple[Span, ...], tuple[int, int], int | None, tuple[str, ...]]:
+    """One sweep over the statements: spans, pushes (ever, in stage), last change, unmapped."""
     said, status_stated = _statements(record)
     prefix = map_prefix(record_id)
     drafts: list[tuple[int, _Held]] = []
@@ -259,7 +262,8 @@ def _spans(
     rule: StageRule | None = None
     place: tuple[str | None, str] = (None, DEFAULT_PIPELINE)
     entered_ms: int | None = None
-    pushes, changed_ms = 0, None
+    pushes = pushes_in_stage = 0
+    changed_ms: int | None = None
     index, count = 0, len(said)
     while index < count:
         at_ms = said[index][0]
@@ -276,6 +280,7 @@ def _spans(
             if (stage, pipeline) != place:
                 place = (stage, pipeline)
                 entered_ms = None if stage is None else at_ms
+                pushes_in_stage = 0
             rule = None
             if stage is not None:
                 rule = stage_maps.rule(f"{prefix}{pipeline}", stage, at_ms)
@@ -284,12 +289,14 @@ def _spans(
         status = stated or OPEN if status_stated else OPEN if rule is None else rule.status
         if (stage, amount, close_date) != before:
             changed_ms = at_ms
-            pushes += status == OPEN and _later(before[2], close_date)
+            if status == OPEN and _later(before[2], close_date):
+                pushes, pushes_in_stage = pushes + 1, pushes_in_stage + 1
         now = (stage, status, owner, amount, close_date, pipeline, rule, entered_ms)
         if now != held:
             held = now
             drafts.append((at_ms, now))
-    return _closed_up(drafts, identities), pushes, changed_ms, tuple(sorted(unmapped))
+    counted = (pushes, pushes_in_stage)
+    return _closed_up(drafts, identities), counted, changed_ms, tuple(sorted(unmapped))
 
 
 def _later(before: str | None, after: str | None) -> bool:

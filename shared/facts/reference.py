@@ -1,4 +1,4 @@
-"""Reference data that gives a deal its meaning: stage maps, and who is who in the source systems."""
+"""Reference data that gives a deal its meaning: stage maps, and who is who in the sources."""
 
 from __future__ import annotations
 

@@ -73,7 +73,15 @@ class _Day:
 
 
 _PERSON_FIELDS = (
-    "name email role manager timezone locale currency active hired_on".split()  # dated, one value
+    "name",
+    "email",
+    "role",
+    "manager",
+    "timezone",
+    "locale",
+    "currency",
+    "active",
+    "hired_on",
 )
 _TEAM_FIELDS = ("name", "parent", "manager")
 
@@ -209,8 +217,8 @@ class Org:
         found: list[Membership] = []
         for first, _ in pairwise(borders):
             present = self.members(team, first)
-            for person in sorted(set(open_runs) - present):
-                found.append(Membership(person, open_runs.pop(person), first))
+            gone = sorted(set(open_runs) - present)
+            found.extend(Membership(person, open_runs.pop(person), first) for person in gone)
             for person in present:
                 open_runs.setdefault(person, first)
         found.extend(Membership(p, since, end_day) for p, since in sorted(open_runs.items()))
@@ -231,9 +239,8 @@ class Org:
         for person, fields in self._people.items():
             if above := _text(fields, "manager", at_ms):
                 manager[person] = above
-            for team, dated in self._memberships.get(person, {}).items():
-                if dated.at(at_ms) is True:
-                    members.append((team, person))
+            said = self._memberships.get(person, {})
+            members += [(team, person) for team, dated in said.items() if dated.at(at_ms) is True]
         parent = {
             team: above
             for team, fields in self._teams.items()

@@ -20,7 +20,7 @@ from shared.http.client import create_client
 from shared.http.idempotency import IdempotencyStore
 from shared.http.middleware import Limits
 from shared.http.server import serve
-from shared.http.tokens import KeyFile, KeyRing, KeySource, KeyUrl, TokenVerifier
+from shared.http.tokens import TokenVerifier, create_verifier
 from shared.runtime.failpoints import arm_from_environment
 from shared.runtime.lifecycle import Task, run_until_signal
 from shared.settings import ServiceSettings, load
@@ -136,14 +136,9 @@ async def _live(service: Service[S], settings: S, command: str) -> None:
 async def build_parts(name: str, settings: S) -> Parts[S]:
     """Connect to the database, waiting a while for it, and build what the process shares."""
     closing: list[Callable[[], Awaitable[Any]]] = []
-    source: KeySource
-    if settings.jwks_path is not None:
-        source = KeyFile(settings.jwks_path)
-    else:
-        client = create_client(service=name)
-        closing.append(client.aclose)
-        source = KeyUrl(str(settings.jwks_url), client)
-    verifier = TokenVerifier(KeyRing(source), issuer=settings.issuer, audience=settings.audience)
+    client = create_client(service=name)
+    closing.append(client.aclose)
+    verifier = create_verifier(settings, client)
     pool = await _connect(name, settings)
     return Parts(name, settings, pool, Telemetry(name), verifier, closing)
 

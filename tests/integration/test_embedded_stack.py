@@ -91,9 +91,7 @@ async def test_the_database_is_safe_and_asks_for_a_password(postgres_url: str) -
             await asyncpg.connect(urlunsplit(parts._replace(netloc=address)), password="")
 
 
-async def test_a_fresh_database_is_empty_and_ones_own(
-    database: str, postgres_url: str
-) -> None:
+async def test_a_fresh_database_is_empty_and_ones_own(database: str, postgres_url: str) -> None:
     assert database != postgres_url
     async with connected(database) as connection:
         await connection.execute("CREATE TABLE only_here (id int)")

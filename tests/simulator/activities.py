@@ -27,6 +27,7 @@ PROSPECTING_PER_DAY = 1.1
 """Activities of one rep on a working day that belong to no deal, at scale 1."""
 
 LEADS_PER_DEAL = 1.3
+DELETED_EVERY = 97
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ class Log:
                 fields["outcome"] = rng.choice(CALL_OUTCOMES)
                 fields["duration_s"] = rng.randrange(20, 1800)
             said = [Said(at_ms + rng.randrange(1000, 10 * MINUTE_MS), fields)]
-        if rng.random() < 0.004:  # noqa: PLR2004
+        if len(self.activities) % DELETED_EVERY == DELETED_EVERY - 1:
             said.append(Said(said[-1].at_ms + HOUR_MS, {"deleted": True}))
         self.activities.append(Activity(f"{SYSTEM}:{len(self.activities) + 1}", said))
 

@@ -13,9 +13,16 @@ from tests.simulator.deals import FATES, FORCED, Life, World
 from tests.simulator.history import Change, Deal, History, Said
 from tests.simulator.people import LEAVER, SUCCESSOR, Rep, Staff
 from tests.simulator.reference import LOST, WON
-from tests.simulator.worktime import DAY_MS, HOUR_MS, local_ms, work_clock
+from tests.simulator.worktime import (
+    DAY_MS,
+    HOUR_MS,
+    from_ms,
+    local_day,
+    local_ms,
+    work_clock,
+)
 
-DEALS_AT_SCALE_1 = 2_150
+DEALS_AT_SCALE_1 = 1_750
 LEAVERS_FATES = frozenset({"handed_over", "split_handed_over"})
 GRACE_MS = 24 * HOUR_MS
 
@@ -111,7 +118,7 @@ def live(seed: int, world: World, number: int, count: int, *, forced: bool) -> l
         begins_ms = world.opens_ms + rng.randrange(60) * DAY_MS
         if fate in LEAVERS_FATES:
             rep = world.staff.rep(LEAVER)
-            begins_ms = world.staff.leaves_ms - rng.randrange(8, 11) * DAY_MS
+            begins_ms = world.staff.leaves_ms - 13 * DAY_MS - rng.randrange(8 * HOUR_MS)
         elif rep.person == LEAVER:
             rep = world.staff.rep(SUCCESSOR)
     if rep.person == LEAVER and begins_ms > world.staff.leaves_ms - 5 * DAY_MS:
@@ -156,6 +163,9 @@ def _coverage_of(deal: Deal, leaver: str | None) -> Counter[str]:
             case "stage" if change.value == WON:
                 counts["won"] += 1
                 won_ms = won_ms or change.at_ms
+                counts["won_tomorrow_in_utc"] += (
+                    local_day(change.at_ms) < from_ms(change.at_ms).date()
+                )
                 if left_ms is not None:
                     within = change.at_ms - left_ms <= GRACE_MS
                     counts[f"reopened_{'within' if within else 'beyond'}_grace"] += 1

@@ -155,7 +155,9 @@ class Life:
         self._say("owner", rep.identity)
         splits = self.current.get("splits")
         if isinstance(splits, dict) and before.person in splits and rep.person not in splits:
-            renamed = {(rep.person if who == before.person else who): s for who, s in splits.items()}
+            renamed = {
+                (rep.person if who == before.person else who): s for who, s in splits.items()
+            }
             self.now += MINUTE_MS
             self._say("splits", renamed)
 
@@ -280,6 +282,8 @@ class Life:
     def _colleague(self) -> Rep:
         """Another rep: mostly of the same team; never the one who leaves."""
         taken = {self.owner.person, LEAVER}
+        if self.owner.person == LEAVER:
+            taken.add(SUCCESSOR)  # who will take the leaver's part, so cannot have one already
         near = self.rng.random() < 0.85  # noqa: PLR2004
         reps = [
             rep

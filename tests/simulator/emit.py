@@ -188,5 +188,3 @@ def record_event(kind: str, record: str, said: Said, number: int) -> Event:
 def _wire(name: str, value: object) -> object:
     """Instants as text; everything else is JSON already."""
     return instant_text(value) if name.endswith("_at") and isinstance(value, int) else value
-
-

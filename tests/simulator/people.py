@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, time
 from random import Random
 
 from tests.simulator.history import Person, Team
-from tests.simulator.worktime import ORG_ZONE, local_ms, time
+from tests.simulator.worktime import ORG_ZONE, local_ms
 
 PROVIDER = "hubspot"
 PORTAL = "4821"

@@ -26,7 +26,7 @@ LEGAL_FROM_MONTH = 7
 """From July the map has a stage for legal review; its age does not make a deal stalled."""
 
 QUARTER_MONTHS = (1, 4, 7, 10)
-REP_QUOTA = 130_000
+REP_QUOTA = 170_000
 """USD a quarter at scale 1, for a rep of average strength."""
 
 
@@ -193,9 +193,7 @@ def assignments(staff: Staff, year: int) -> list[Assignment]:
     left = {person.id: person.left_on for person in staff.people}
     rows = []
     for rep in staff.reps:
-        plan, currency = (
-            (f"emea-{year}", "EUR") if rep.team == EMEA else (f"ae-{year}", "USD")
-        )
+        plan, currency = (f"emea-{year}", "EUR") if rep.team == EMEA else (f"ae-{year}", "USD")
         leaves = left[rep.person]
         to = None if leaves is None else str(date.fromisoformat(leaves) - timedelta(days=1))
         rows.append(

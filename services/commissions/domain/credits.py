@@ -293,6 +293,8 @@ class _Context:
             return {
                 member: overlay_part(basis, share, currency) for member, share in shares.items()
             }
+        if len(shares) == 1:  # the common case: one member has all of it
+            return dict.fromkeys(shares, basis)
         return allocate(basis, shares, currency)
 
     def _rate(self, currency: str) -> RateRow | None:

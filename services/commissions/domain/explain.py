@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from services.commissions.domain.credits import Credit, rate_as_row
-from services.commissions.domain.plan import Component, Over, PlanVersion
+from services.commissions.domain.plan import Component, Method, Over, PlanVersion
 from services.commissions.domain.rates import Pricing, Slice
 from services.commissions.domain.rating import Line, LineKind, Rater
 from services.commissions.domain.statement import Statement
@@ -139,7 +139,19 @@ def _rates(component: Component, pricing: Pricing, line: Line, count: int | None
         else {"attainment": to_text(threshold.attainment), "pays": threshold.pays.value},
         "slices_before": before,
         "slices_after": after,
+        "true_up": _true_up(pricing, line, count),
     }
+
+
+def _true_up(pricing: Pricing, line: Line, count: int | None) -> str | None:
+    """What a retroactive line earns on the deals before it, because it reached a higher tier."""
+    if pricing.method is not Method.RETROACTIVE:
+        return None
+    axis = line.after if count is None else Decimal(count + 1)
+    own = EXACT.multiply(
+        EXACT.subtract(line.after, line.before), pricing.rates[pricing.tier_at(axis)]
+    )
+    return to_text(EXACT.subtract(line.exact, own))
 
 
 def _slices(pricing: Pricing, line: Line, count: int | None) -> tuple[list[Tree], list[Tree]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
+
+from shared.errors import InvalidValue
 
 
 class PeriodKind(StrEnum):
@@ -24,6 +27,7 @@ MONTHS: dict[PeriodKind, int] = {
     PeriodKind.YEAR: 12,
 }
 _MONTHS_A_YEAR = 12
+_LABEL = re.compile(r"(2\d{3}|19\d\d)(?:-(0[1-9]|1[0-2])|-Q([1-4])|-H([12]))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,6 +69,25 @@ def period_of(day: date, kind: PeriodKind, fiscal_start_month: int = 1) -> Perio
     number = into_year // months + 1
     suffix = {PeriodKind.QUARTER: f"-Q{number}", PeriodKind.HALF: f"-H{number}"}.get(kind, "")
     return Period(start, end, kind, f"{year_end:04d}{suffix}")
+
+
+def parse_period(label: str, fiscal_start_month: int = 1) -> Period:
+    """The period that `label` names. Raises InvalidValue for anything else."""
+    match = _LABEL.fullmatch(label)
+    if match is None:
+        msg = f"{label[:20]!r} is no period: write 2026-01, 2026-Q1, 2026-H1 or 2026"
+        raise InvalidValue(msg)
+    year, month, quarter, half = (int(part) if part else None for part in match.groups())
+    started = (year or 0) - (fiscal_start_month != 1)
+    first = started * _MONTHS_A_YEAR + fiscal_start_month - 1
+    kind, offset = PeriodKind.YEAR, 0
+    if month is not None:
+        kind, first = PeriodKind.MONTH, (year or 0) * _MONTHS_A_YEAR + month - 1
+    elif quarter is not None:
+        kind, offset = PeriodKind.QUARTER, (quarter - 1) * MONTHS[PeriodKind.QUARTER]
+    elif half is not None:
+        kind, offset = PeriodKind.HALF, (half - 1) * MONTHS[PeriodKind.HALF]
+    return period_of(_first_of(first + offset), kind, fiscal_start_month)
 
 
 def following(period: Period, fiscal_start_month: int = 1) -> Period:

@@ -193,7 +193,7 @@ class HubSpot:
 
 def _read(index: int, document: Raw, reading: _Reading) -> None:
     """Read one event into `reading`; a fault in it touches none of the others."""
-    name = ""
+    name, event = "", _Event()
     try:
         event = _decode(document)
         name = event.subscription_type or event.event_type or ""
@@ -207,13 +207,19 @@ def _read(index: int, document: Raw, reading: _Reading) -> None:
             reading.wanted.add(passed.wanted)
     except InvalidValue as error:
         fault = classify(error)
-        # A fact's pointers lead into the fact; what the source sent is named by its place alone.
-        inside = "" if fault.pointer.startswith(("/data", "/time", "/sub")) else fault.pointer
+        inside = _place_in_event(fault.pointer, event)
         excerpt = bytes(document).decode("utf-8", "replace")[:MAX_EXCERPT]
         reading.rejects.append(Reject(f"/{index}{inside}", fault.code, fault.message, excerpt))
     else:
         reading.facts.update({fact.id: fact for fact in facts if fact.id not in reading.facts})
         reading.wanted.update(wanted)
+
+
+def _place_in_event(pointer: str, event: _Event) -> str:
+    """Where in the event a fault lies whose pointer leads into the fact made of it."""
+    if pointer.startswith("/data"):
+        return "" if event.property_name is None else "/propertyValue"
+    return {"/time": "/occurredAt", "/subject": "/objectId"}.get(pointer, pointer)
 
 
 def _decode(document: Raw) -> _Event:

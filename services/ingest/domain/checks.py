@@ -100,13 +100,14 @@ _WANTS_TEXT = re.compile(r"^Expected `str[^`]*`, got `(int|float)`$")
 
 def _classified(error: InvalidValue) -> Unacceptable:
     """The same error with a code, a complete pointer, and advice where it is known."""
-    message, pointer, code = error.message, error.pointer, "invalid-value"
-    if error.pointer in {"/type", "/subject"}:
+    # The decoder does not name the key of a map it was in; the pointer ends where that begins.
+    pointer, unnamed, _ = error.pointer.partition("//")
+    message, code = error.message, "invalid-value"
+    if pointer in {"/type", "/subject"}:
         return Unacceptable("unknown-" + pointer[1:], message, pointer=pointer)
     if (missing := _MISSING.match(message)) is not None:
-        return Unacceptable(
-            "missing-attribute", f"{missing[1]} is required", pointer=f"{pointer}/{missing[1]}"
-        )
+        where = pointer if unnamed else f"{pointer}/{missing[1]}"
+        return Unacceptable("missing-attribute", f"{missing[1]} is required", pointer=where)
     if (key := _KEY.match(message)) is not None:
         message, pointer = key["message"], f"{pointer}/{key['path'].replace('.', '/')}"
         message = f"a member's name is malformed: {message}"

@@ -199,8 +199,9 @@ def _fact(posted: _Posted, received_at: datetime, raw_id: str | None) -> Envelop
             msg = f"{name} holds a control character"
             raise Unacceptable("invalid-value", msg, pointer=f"/{name}")
     instant = instant_or_refuse(posted.time)
+    tie_break = _tie_break(posted, instant)
     try:
-        sequence = sequence_of(instant, _tie_break(posted, instant))
+        sequence = sequence_of(instant, tie_break)
     except InvalidValue:
         msg = "the time lies before 1970"
         raise Unacceptable("invalid-value", msg, pointer="/time") from None

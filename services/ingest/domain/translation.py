@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from services.ingest.domain.checks import Unacceptable, accept
@@ -45,9 +44,9 @@ class Connection:
     tenants: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     public_url: str = field(default="", repr=False)
-    mapping: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    mapping: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     revision: int = 0
-    options: Mapping[str, str] = MappingProxyType({})
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
+from shared.clock import parse_instant, to_epoch_ms
 from shared.facts.deal import DealTimeline, Span, Won
 from shared.facts.record import Record
-from shared.facts.reference import LOST, WON, Identities
-from shared.clock import parse_instant, to_epoch_ms
+from shared.facts.reference import LOST, Identities
 from shared.money import EXACT, allocate, round_to_minor
 from shared.org.calendar import FiscalCalendar
 
@@ -342,9 +342,7 @@ def activity_contribution(activity: Activity, calendar: FiscalCalendar) -> Contr
         Cell(CellKey(f"{ACTIVITY}:{kind}", person, day, NO_CURRENCY, ""), ZERO, 1)
         for person in activity.people
     ]
-    whole = CellKey(
-        f"{ACTIVITY_WHOLE}:{kind}", people_key(activity.people), day, NO_CURRENCY, ""
-    )
+    whole = CellKey(f"{ACTIVITY_WHOLE}:{kind}", people_key(activity.people), day, NO_CURRENCY, "")
     return Contribution(cells=_merged([*cells, Cell(whole, ZERO, 1)]))
 
 

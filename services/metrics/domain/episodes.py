@@ -15,7 +15,7 @@ from shared.clock import from_epoch_ms, to_text
 from shared.events.signals import EvidenceData, SignalData
 from shared.ids import derived_id
 
-JsonValue: TypeAlias = "str | int | bool | None | Mapping[str, str | None]"
+JsonValue: TypeAlias = "str | int | bool | Mapping[str, str | None] | None"
 
 
 class Detector(StrEnum):

@@ -99,7 +99,7 @@ KPIS: Mapping[str, Kpi] = {
             "Quota attainment",
             Unit.RATIO,
             Kind.LAGGING,
-            "Σ deal amount × share at the credit instant ÷ quota in force, prorated",
+            "Σ deal amount * share at the credit instant ÷ quota in force, prorated",
             "no quota, or a quota of 0",
             _CELLS,
         ),
@@ -117,7 +117,7 @@ KPIS: Mapping[str, Kpi] = {
             "Projected attainment",
             Unit.RATIO,
             Kind.LEADING,
-            "(closed + Σ amount × probability closing in the period) ÷ quota; second form: "
+            "(closed + Σ amount * probability closing in the period) ÷ quota; second form: "
             "closed ÷ elapsed share ÷ quota",
             "no quota; the run rate also in the first 10 % of the working days",
             f"{_CELLS}, {_ROWS}",
@@ -155,7 +155,7 @@ KPIS: Mapping[str, Kpi] = {
             "Weighted pipeline",
             Unit.MONEY,
             Kind.LEADING,
-            "Σ amount × probability of the deal, else of its stage",
+            "Σ amount * probability of the deal, else of its stage",
             "never; deals without amount or probability are counted beside it",
             _ROWS,
         ),
@@ -164,7 +164,7 @@ KPIS: Mapping[str, Kpi] = {
             "Coverage",
             Unit.RATIO,
             Kind.LEADING,
-            "open pipeline closing in the period ÷ (quota − closed won)",
+            "open pipeline closing in the period ÷ (quota - closed won)",
             "no quota; quota met",
             f"{_CELLS}, {_ROWS}",
         ),
@@ -182,7 +182,7 @@ KPIS: Mapping[str, Kpi] = {
             "Sales cycle",
             Unit.DAYS,
             Kind.LAGGING,
-            "mean of credit instant − creation over won deals; the median beside it",
+            "mean of credit instant - creation over won deals; the median beside it",
             "no won deal with a known creation",
             _ROWS,
         ),
@@ -191,7 +191,7 @@ KPIS: Mapping[str, Kpi] = {
             "Deal age",
             Unit.DAYS,
             Kind.LEADING,
-            "as-of, or the close, − creation",
+            "as-of, or the close, - creation",
             "unknown creation",
             _ROWS,
         ),
@@ -200,7 +200,7 @@ KPIS: Mapping[str, Kpi] = {
             "Stage age",
             Unit.DAYS,
             Kind.LEADING,
-            "as-of − last entry into the current stage",
+            "as-of - last entry into the current stage",
             "unknown entry",
             _ROWS,
         ),
@@ -300,7 +300,7 @@ def projected(
 ) -> KpiValue:
     """K3, from the pipeline; `run_rate` in the parts is the second form, null while too early.
 
-    weighted: Σ amount × probability of open deals that close in the rest of the period.
+    weighted: Σ amount * probability of open deals that close in the rest of the period.
     """
     run_rate = pace(closed, quota, elapsed, total)
     parts = {

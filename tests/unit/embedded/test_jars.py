@@ -57,7 +57,7 @@ def test_a_download_with_another_hash_is_thrown_away(tmp_path: Path) -> None:
 
 
 def test_a_download_that_fails_names_the_jar(tmp_path: Path) -> None:
-    def unreachable(jar: Jar, scratch: Path) -> Path:
+    def unreachable(_jar: Jar, _scratch: Path) -> Path:
         raise OSError("no route to host")
 
     with pytest.raises(StackError, match=r"org\.example:thing:1\.0 .*no route to host"):
@@ -80,9 +80,7 @@ def test_a_missing_jar_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 def test_two_who_fetch_at_once_download_once(tmp_path: Path) -> None:
     repository = Repository()
-    threads = [
-        threading.Thread(target=fetch, args=(tmp_path, [JAR], repository)) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=fetch, args=(tmp_path, [JAR], repository)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

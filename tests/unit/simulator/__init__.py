@@ -1,0 +1,1 @@
+"""Tests of the simulated company and of the second opinion on it."""
