@@ -1,4 +1,4 @@
-"""Identifiers. Ids of ours that derive from a cause are uuid5 of it, so a replay makes the same rows."""
+"""Identifiers. Ids of ours that follow from a cause are uuid5 of it: a replay makes equal rows."""
 
 from __future__ import annotations
 

@@ -34,9 +34,10 @@ MAX_SHARE_LENGTH = 40
 
 _SHARE = re.compile(r"-?[0-9]+(\.[0-9]+)?\s*%|-?[0-9]+\s*/\s*[0-9]+|-?[0-9]+", re.ASCII)
 _ZERO_DECIMALS = frozenset(
-    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split()
+    ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW"]
+    + ["PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"]  # noqa: RUF005 - two lines of codes
 )
-_THREE_DECIMALS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+_THREE_DECIMALS = frozenset(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"))
 _WIDE = decimal.Context(prec=60, rounding=decimal.ROUND_HALF_EVEN)
 
 
@@ -104,7 +105,7 @@ def parse_share(text: str) -> Fraction:
     body = text.strip()
     try:
         if len(body) > MAX_SHARE_LENGTH or not _SHARE.fullmatch(body):
-            raise ValueError  # also keeps 1e999999999% from being written out
+            raise ValueError  # noqa: TRY301 - one message for all forms; also keeps 1e999999999% from being written out
         if body.endswith("%"):
             share = Fraction(Decimal(body[:-1].strip())) / 100
         elif "/" in body:

@@ -1,1 +1,1 @@
-"""PostgreSQL: pools with guards, roles and schemas, migrations, and the tables every service has."""
+"""PostgreSQL: guarded pools, roles and schemas, migrations, and tables that every service has."""

@@ -1,1 +1,1 @@
-"""Events: the envelope every message wears, the catalogue of types, and the models of their data."""
+"""Events: the envelope of every message, the catalogue of types, the models of their data."""

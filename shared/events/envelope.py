@@ -32,7 +32,7 @@ Sequence = Annotated[
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One event on Kafka. `data` is decoded later, by the model that the catalogue names for `type`.
+    """One event on Kafka. `data` is decoded later, by the model that the catalogue has for `type`.
 
     id: stable over retries of the same statement. subject: `<record kind>/<record id>`, also the
     Kafka key. time: the source's time of the change. recordedtime: when Attain received it.
@@ -103,7 +103,7 @@ def sequence_instant(sequence: str) -> datetime:
 
 
 def _invalid(error: Exception) -> InvalidValue:
-    """msgspec says "… - at `$.a.b`"; turn the path into a JSON pointer."""
+    """Msgspec says "… - at `$.a.b`"; turn the path into a JSON pointer."""
     message = str(error)
     pointer = ""
     if " - at `$" in message:

@@ -51,33 +51,33 @@ class Patch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class DealData(Patch):
     """A deal (opportunity). `status` only where the source states it; stages are mapped later."""
 
-    name: Text | None | UnsetType = UNSET
-    amount: Decimal_ | None | UnsetType = UNSET
-    currency: Currency | None | UnsetType = UNSET
-    amount_period: Literal["one_time", "monthly", "annual"] | None | UnsetType = UNSET
-    pipeline: Text | None | UnsetType = UNSET
-    stage: Text | None | UnsetType = UNSET
-    status: Literal["open", "won", "lost"] | None | UnsetType = UNSET
-    owner: ExternalId | None | UnsetType = UNSET
+    name: Text | UnsetType | None = UNSET
+    amount: Decimal_ | UnsetType | None = UNSET
+    currency: Currency | UnsetType | None = UNSET
+    amount_period: Literal["one_time", "monthly", "annual"] | UnsetType | None = UNSET
+    pipeline: Text | UnsetType | None = UNSET
+    stage: Text | UnsetType | None = UNSET
+    status: Literal["open", "won", "lost"] | UnsetType | None = UNSET
+    owner: ExternalId | UnsetType | None = UNSET
     splits: dict[ExternalId, Share | None] | UnsetType = UNSET
     overlays: dict[ExternalId, Share | None] | UnsetType = UNSET
-    account: ExternalId | None | UnsetType = UNSET
-    contact: ExternalId | None | UnsetType = UNSET
-    lead: ExternalId | None | UnsetType = UNSET
-    type: Literal["new", "expansion", "renewal"] | None | UnsetType = UNSET
-    product: Text | None | UnsetType = UNSET
-    product_lines: list[dict[str, Any]] | None | UnsetType = UNSET
-    test: bool | None | UnsetType = UNSET
-    close_date: Day | None | UnsetType = UNSET
-    created_at: Instant | None | UnsetType = UNSET
-    closed_at: Instant | None | UnsetType = UNSET
-    lost_reason: Text | None | UnsetType = UNSET
-    next_step: Text | None | UnsetType = UNSET
-    next_step_at: Instant | None | UnsetType = UNSET
-    forecast_category: Text | None | UnsetType = UNSET
-    probability: Decimal_ | None | UnsetType = UNSET
+    account: ExternalId | UnsetType | None = UNSET
+    contact: ExternalId | UnsetType | None = UNSET
+    lead: ExternalId | UnsetType | None = UNSET
+    type: Literal["new", "expansion", "renewal"] | UnsetType | None = UNSET
+    product: Text | UnsetType | None = UNSET
+    product_lines: list[dict[str, Any]] | UnsetType | None = UNSET
+    test: bool | UnsetType | None = UNSET
+    close_date: Day | UnsetType | None = UNSET
+    created_at: Instant | UnsetType | None = UNSET
+    closed_at: Instant | UnsetType | None = UNSET
+    lost_reason: Text | UnsetType | None = UNSET
+    next_step: Text | UnsetType | None = UNSET
+    next_step_at: Instant | UnsetType | None = UNSET
+    forecast_category: Text | UnsetType | None = UNSET
+    probability: Decimal_ | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
-    merged_into: ExternalId | None | UnsetType = UNSET
+    merged_into: ExternalId | UnsetType | None = UNSET
     custom: dict[str, Any] | UnsetType = UNSET
     complete: list[Literal["splits", "overlays"]] | UnsetType = UNSET
 
@@ -85,21 +85,21 @@ class DealData(Patch):
 class ActivityData(Patch):
     """A call, meeting, message or task."""
 
-    kind: Literal["call", "meeting", "email", "task", "demo", "note", "sms"] | None | UnsetType = (
+    kind: Literal["call", "meeting", "email", "task", "demo", "note", "sms"] | UnsetType | None = (
         UNSET
     )
-    direction: Literal["in", "out"] | None | UnsetType = UNSET
-    outcome: Text | None | UnsetType = UNSET
-    duration_s: int | None | UnsetType = UNSET
-    owner: ExternalId | None | UnsetType = UNSET
+    direction: Literal["in", "out"] | UnsetType | None = UNSET
+    outcome: Text | UnsetType | None = UNSET
+    duration_s: int | UnsetType | None = UNSET
+    owner: ExternalId | UnsetType | None = UNSET
     participants: dict[ExternalId, bool | None] | UnsetType = UNSET
-    deal: ExternalId | None | UnsetType = UNSET
-    lead: ExternalId | None | UnsetType = UNSET
-    account: ExternalId | None | UnsetType = UNSET
-    due_at: Instant | None | UnsetType = UNSET
-    completed_at: Instant | None | UnsetType = UNSET
-    internal: bool | None | UnsetType = UNSET
-    cancelled: bool | None | UnsetType = UNSET
+    deal: ExternalId | UnsetType | None = UNSET
+    lead: ExternalId | UnsetType | None = UNSET
+    account: ExternalId | UnsetType | None = UNSET
+    due_at: Instant | UnsetType | None = UNSET
+    completed_at: Instant | UnsetType | None = UNSET
+    internal: bool | UnsetType | None = UNSET
+    cancelled: bool | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
     complete: list[Literal["participants"]] | UnsetType = UNSET
 
@@ -107,91 +107,91 @@ class ActivityData(Patch):
 class LeadData(Patch):
     """Somebody who may become a customer."""
 
-    owner: ExternalId | None | UnsetType = UNSET
-    status: Text | None | UnsetType = UNSET
-    source: Text | None | UnsetType = UNSET
-    campaign: Text | None | UnsetType = UNSET
-    grade: Text | None | UnsetType = UNSET
-    created_at: Instant | None | UnsetType = UNSET
-    first_touch_at: Instant | None | UnsetType = UNSET
-    converted_to_deal: ExternalId | None | UnsetType = UNSET
-    converted_to_account: ExternalId | None | UnsetType = UNSET
-    converted_to_contact: ExternalId | None | UnsetType = UNSET
+    owner: ExternalId | UnsetType | None = UNSET
+    status: Text | UnsetType | None = UNSET
+    source: Text | UnsetType | None = UNSET
+    campaign: Text | UnsetType | None = UNSET
+    grade: Text | UnsetType | None = UNSET
+    created_at: Instant | UnsetType | None = UNSET
+    first_touch_at: Instant | UnsetType | None = UNSET
+    converted_to_deal: ExternalId | UnsetType | None = UNSET
+    converted_to_account: ExternalId | UnsetType | None = UNSET
+    converted_to_contact: ExternalId | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
 
 
 class AccountData(Patch):
     """A customer company."""
 
-    name: Text | None | UnsetType = UNSET
-    owner: ExternalId | None | UnsetType = UNSET
-    segment: Text | None | UnsetType = UNSET
-    parent: ExternalId | None | UnsetType = UNSET
-    merged_into: ExternalId | None | UnsetType = UNSET
+    name: Text | UnsetType | None = UNSET
+    owner: ExternalId | UnsetType | None = UNSET
+    segment: Text | UnsetType | None = UNSET
+    parent: ExternalId | UnsetType | None = UNSET
+    merged_into: ExternalId | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
 
 
 class ContactData(Patch):
     """A person at a customer."""
 
-    name: Text | None | UnsetType = UNSET
-    owner: ExternalId | None | UnsetType = UNSET
-    account: ExternalId | None | UnsetType = UNSET
-    email: Text | None | UnsetType = UNSET
-    merged_into: ExternalId | None | UnsetType = UNSET
+    name: Text | UnsetType | None = UNSET
+    owner: ExternalId | UnsetType | None = UNSET
+    account: ExternalId | UnsetType | None = UNSET
+    email: Text | UnsetType | None = UNSET
+    merged_into: ExternalId | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
 
 
 class SurveyData(Patch):
     """An answer about satisfaction. score: the answer's own scale, as text."""
 
-    kind: Literal["csat", "nps"] | None | UnsetType = UNSET
-    score: Decimal_ | None | UnsetType = UNSET
-    account: ExternalId | None | UnsetType = UNSET
-    deal: ExternalId | None | UnsetType = UNSET
-    owner: ExternalId | None | UnsetType = UNSET
-    answered_at: Instant | None | UnsetType = UNSET
+    kind: Literal["csat", "nps"] | UnsetType | None = UNSET
+    score: Decimal_ | UnsetType | None = UNSET
+    account: ExternalId | UnsetType | None = UNSET
+    deal: ExternalId | UnsetType | None = UNSET
+    owner: ExternalId | UnsetType | None = UNSET
+    answered_at: Instant | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
 
 
 class ComplaintData(Patch):
     """A customer's complaint."""
 
-    account: ExternalId | None | UnsetType = UNSET
-    deal: ExternalId | None | UnsetType = UNSET
-    owner: ExternalId | None | UnsetType = UNSET
-    opened_at: Instant | None | UnsetType = UNSET
-    resolved_at: Instant | None | UnsetType = UNSET
+    account: ExternalId | UnsetType | None = UNSET
+    deal: ExternalId | UnsetType | None = UNSET
+    owner: ExternalId | UnsetType | None = UNSET
+    opened_at: Instant | UnsetType | None = UNSET
+    resolved_at: Instant | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
 
 
 class InvoiceData(Patch):
     """An invoice, or a credit note (negative, with `credit_note_of`)."""
 
-    number: Text | None | UnsetType = UNSET
-    amount: Decimal_ | None | UnsetType = UNSET
-    amount_excluding_tax: Decimal_ | None | UnsetType = UNSET
-    currency: Currency | None | UnsetType = UNSET
-    deal: ExternalId | None | UnsetType = UNSET
-    account: ExternalId | None | UnsetType = UNSET
-    status: Literal["draft", "open", "paid", "void", "uncollectible"] | None | UnsetType = UNSET
-    issued_at: Instant | None | UnsetType = UNSET
-    credit_note_of: ExternalId | None | UnsetType = UNSET
-    due_date: Day | None | UnsetType = UNSET
-    paid_at: Instant | None | UnsetType = UNSET
+    number: Text | UnsetType | None = UNSET
+    amount: Decimal_ | UnsetType | None = UNSET
+    amount_excluding_tax: Decimal_ | UnsetType | None = UNSET
+    currency: Currency | UnsetType | None = UNSET
+    deal: ExternalId | UnsetType | None = UNSET
+    account: ExternalId | UnsetType | None = UNSET
+    status: Literal["draft", "open", "paid", "void", "uncollectible"] | UnsetType | None = UNSET
+    issued_at: Instant | UnsetType | None = UNSET
+    credit_note_of: ExternalId | UnsetType | None = UNSET
+    due_date: Day | UnsetType | None = UNSET
+    paid_at: Instant | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
 
 
 class PaymentData(Patch):
     """Money received for an invoice. refunded_total is a running total."""
 
-    amount: Decimal_ | None | UnsetType = UNSET
-    currency: Currency | None | UnsetType = UNSET
-    refunded_total: Decimal_ | None | UnsetType = UNSET
-    invoice: ExternalId | None | UnsetType = UNSET
-    deal: ExternalId | None | UnsetType = UNSET
-    received_at: Instant | None | UnsetType = UNSET
-    disputed: bool | None | UnsetType = UNSET
+    amount: Decimal_ | UnsetType | None = UNSET
+    currency: Currency | UnsetType | None = UNSET
+    refunded_total: Decimal_ | UnsetType | None = UNSET
+    invoice: ExternalId | UnsetType | None = UNSET
+    deal: ExternalId | UnsetType | None = UNSET
+    received_at: Instant | UnsetType | None = UNSET
+    disputed: bool | UnsetType | None = UNSET
     deleted: bool | UnsetType = UNSET
 
 
@@ -210,25 +210,25 @@ class PersonData(DatedPatch):
     identities: this person's ids in source systems (`hubspot:4821:55120034`).
     """
 
-    email: Text | None | UnsetType = UNSET
-    name: Text | None | UnsetType = UNSET
-    role: Text | None | UnsetType = UNSET
-    manager: Annotated[str, msgspec.Meta(max_length=200)] | None | UnsetType = UNSET
+    email: Text | UnsetType | None = UNSET
+    name: Text | UnsetType | None = UNSET
+    role: Text | UnsetType | None = UNSET
+    manager: Annotated[str, msgspec.Meta(max_length=200)] | UnsetType | None = UNSET
     teams: dict[ExternalId, bool | None] | UnsetType = UNSET
-    timezone: Text | None | UnsetType = UNSET
-    locale: Text | None | UnsetType = UNSET
-    currency: Currency | None | UnsetType = UNSET
-    active: bool | None | UnsetType = UNSET
-    hired_on: Day | None | UnsetType = UNSET
+    timezone: Text | UnsetType | None = UNSET
+    locale: Text | UnsetType | None = UNSET
+    currency: Currency | UnsetType | None = UNSET
+    active: bool | UnsetType | None = UNSET
+    hired_on: Day | UnsetType | None = UNSET
     identities: dict[ExternalId, bool | None] | UnsetType = UNSET
 
 
 class TeamData(DatedPatch):
     """A team; `manager` leads it, `parent` is the team above."""
 
-    name: Text | None | UnsetType = UNSET
-    parent: Annotated[str, msgspec.Meta(max_length=200)] | None | UnsetType = UNSET
-    manager: Annotated[str, msgspec.Meta(max_length=200)] | None | UnsetType = UNSET
+    name: Text | UnsetType | None = UNSET
+    parent: Annotated[str, msgspec.Meta(max_length=200)] | UnsetType | None = UNSET
+    manager: Annotated[str, msgspec.Meta(max_length=200)] | UnsetType | None = UNSET
 
 
 class RateData(Patch):
@@ -247,12 +247,12 @@ class CalendarData(DatedPatch):
     holidays: day → name, null takes it back. country: an ISO 3166 code whose public holidays count.
     """
 
-    time_zone: Text | None | UnsetType = UNSET
-    fiscal_start_month: int | None | UnsetType = UNSET
-    weekdays: list[int] | None | UnsetType = UNSET
-    country: Text | None | UnsetType = UNSET
+    time_zone: Text | UnsetType | None = UNSET
+    fiscal_start_month: int | UnsetType | None = UNSET
+    weekdays: list[int] | UnsetType | None = UNSET
+    country: Text | UnsetType | None = UNSET
     holidays: dict[Day, Text | None] | UnsetType = UNSET
-    currency: Currency | None | UnsetType = UNSET
+    currency: Currency | UnsetType | None = UNSET
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -271,4 +271,4 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class StageMapData(DatedPatch):
     """What the stages of one pipeline of one connection mean, from a day on."""
 
-    stages: dict[str, Stage] | None | UnsetType = UNSET
+    stages: dict[str, Stage] | UnsetType | None = UNSET

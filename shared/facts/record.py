@@ -137,9 +137,9 @@ class Record(msgspec.Struct):
         """(effective_from, value) of a dated field, unordered, without what was retracted."""
         prefix = name + "@"
         for field in (*self.fields, *self.history):
-            if field.startswith(prefix) and (said := self.latest(field)) is not None:
-                if said.value is not None:
-                    yield field[len(prefix) :], said.value
+            said = self.latest(field) if field.startswith(prefix) else None
+            if said is not None and said.value is not None:
+                yield field[len(prefix) :], said.value
 
     def dated_members(self, name: str) -> Iterator[tuple[str, str, Any]]:
         """(member, effective_from, value) of a dated list, unordered, without retractions."""
@@ -163,7 +163,8 @@ def fold_all(facts: Mapping[str, list[Fact]], records: dict[str, Record]) -> set
     changed = set()
     for record_id, said in facts.items():
         record = records.setdefault(record_id, Record())
-        if any([record.fold(fact) for fact in said]):
+        news = [record.fold(fact) for fact in said]
+        if any(news):
             changed.add(record_id)
     return changed
 

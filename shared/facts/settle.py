@@ -72,7 +72,7 @@ class Projector(Protocol[R]):
     async def project(
         self, tx: Connection, kind: str, roots: Sequence[LockedRoot], reference: R
     ) -> Projected:
-        """Read the records of `roots`, apply *projected − stored* to the service's tables."""
+        """Read the records of `roots`, apply *projected - stored* to the service's tables."""
         ...
 
 

@@ -47,7 +47,8 @@ async def fold_into_store(
     for key in sorted(said):
         kind, record_id = key
         record, parent_before, merged_before = stored.get(key, (Record(), None, None))
-        if not any([record.fold(fact) for fact in said[key]]) and key in stored:
+        news = [record.fold(fact) for fact in said[key]]
+        if not any(news) and key in stored:
             continue
         changed.append(
             FoldedRecord(

@@ -16,7 +16,7 @@ MAX_POLL_INTERVAL_MS = 300_000
 """A batch may take this long; far above the statement timeout that ends a stuck one."""
 
 MAX_REQUEST_BYTES = 2_097_152
-"""Above the largest accepted body once it is base64 in an envelope (1 MiB × 4/3)."""
+"""Above the largest accepted body once it is base64 in an envelope (4/3 of 1 MiB)."""
 
 STOP_TIMEOUT_S = 5.0
 """aiokafka's `stop` can hang while the broker is away."""

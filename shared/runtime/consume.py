@@ -117,10 +117,10 @@ class _Rebalanced(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka h
     def __init__(self) -> None:
         self.happened = True
 
-    async def on_partitions_revoked(self, revoked: object) -> None:
+    async def on_partitions_revoked(self, _revoked: object) -> None:
         self.happened = True
 
-    async def on_partitions_assigned(self, assigned: object) -> None:
+    async def on_partitions_assigned(self, _assigned: object) -> None:
         self.happened = True
 
 
@@ -420,14 +420,14 @@ class Consumer:
                 except (FencedError, *BROKEN):
                     self._claims.clear()
                     return
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - any fault of a handler isolates its record
                     if len(part) > 1:
                         middle = len(part) // 2
                         pending += [part[middle:], part[:middle]]
                         continue
                     run += 1
                     if run > DEAD_LETTER_RUN:
-                        log.error("consume.stalled", topic=tp.topic, partition=tp.partition)
+                        log.error("consume.stalled", topic=tp.topic, partition=tp.partition)  # noqa: TRY400 - traced per record already
                         self._stall(tp)
                         break
                     letter = _letter(

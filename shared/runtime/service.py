@@ -101,7 +101,7 @@ def main(service: Service[S], arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{service.name}: {fault}\n")
         return 1
     except AttainError as fault:
-        log.error("process.failed", error=type(fault).__name__, message=str(fault))
+        log.exception("process.failed", error=type(fault).__name__)
         return 1
 
 

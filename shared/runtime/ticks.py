@@ -30,7 +30,7 @@ class Periodic:
     work: Callable[[], Awaitable[bool | int | None]]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Repeat until `stop`. A failing database is waited for; any other error ends the process."""
+        """Repeat until `stop`. A failing database is waited for; other errors end the process."""
         while not stop.is_set():
             try:
                 more = await self.work()

@@ -6,6 +6,8 @@ import random
 from collections import defaultdict
 from decimal import Decimal
 
+import msgspec
+
 from shared.events.envelope import Envelope
 from tests.support import paid_deals
 from tests.support.paid_deals import Workers, fact, paid_by_owner, send
@@ -36,8 +38,6 @@ def company(seed: int, deals: int, payments: int) -> list[Envelope]:
 
 def expected(events: list[Envelope]) -> dict[str, Decimal]:
     """The same by brute force: the last statement of each field wins."""
-    import msgspec
-
     known: dict[str, dict[str, tuple[str, object]]] = defaultdict(dict)
     for event in events:
         for name, value in msgspec.json.decode(event.data).items():

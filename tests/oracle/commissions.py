@@ -18,7 +18,7 @@ from fractions import Fraction
 from typing import Any
 
 from tests.oracle.dates import day_of, last_day_of_month, month_of, quarter_of, rate_on
-from tests.oracle.deals import DealView, overlays_at, person_of, shares_at, share_of
+from tests.oracle.deals import DealView, overlays_at, person_of, share_of, shares_at
 from tests.simulator.history import Assignment, History
 
 CENTS = Fraction(1, 100)
@@ -56,7 +56,7 @@ class Line:
 
 @dataclass(slots=True)
 class Statement:
-    """One payee's month. earned: in plan currency, caps taken off. payable: in `payout_currency`."""
+    """One payee's month. earned: in plan currency, after caps. payable: in `payout_currency`."""
 
     payee: str
     plan: str

@@ -68,17 +68,7 @@ def _reasons(
     history: History, deal: DealView, touched_ms: int | None, as_of_ms: int, rule: StalledRule
 ) -> set[str]:
     reasons = set()
-    entered_ms = changed_ms = 0
-    pushes = 0
-    known: dict[str, Any] = {}
-    for change in deal.changes:
-        if change.field in MEANINGFUL and known.get(change.field) != change.value:
-            changed_ms = change.at_ms
-            if change.field == "stage":
-                entered_ms = change.at_ms
-            if change.field == "close_date" and change.field in known:
-                pushes += str(change.value) > str(known[change.field])
-        known[change.field] = change.value
+    known, entered_ms, changed_ms, pushes = _trail(deal)
     meaning = stage_meaning(history, known["stage"], as_of_ms)
     if meaning is not None and not meaning.exempt:
         limit = meaning.stalled_after_days or rule.stage_days
@@ -95,6 +85,21 @@ def _reasons(
     if pushes >= rule.pushes:
         reasons.add("pushed")
     return reasons
+
+
+def _trail(deal: DealView) -> tuple[dict[str, Any], int, int, int]:
+    """Last values, entry to the current stage, last meaningful change, number of pushes."""
+    known: dict[str, Any] = {}
+    entered_ms = changed_ms = pushes = 0
+    for change in deal.changes:
+        if change.field in MEANINGFUL and known.get(change.field) != change.value:
+            changed_ms = change.at_ms
+            if change.field == "stage":
+                entered_ms = change.at_ms
+            if change.field == "close_date" and change.field in known:
+                pushes += str(change.value) > str(known[change.field])
+        known[change.field] = change.value
+    return known, entered_ms, changed_ms, pushes
 
 
 def _last_activity(history: History, as_of_ms: int) -> dict[str, int]:

@@ -82,7 +82,8 @@ def test_nothing_new_changes_nothing(said: list[Fact]) -> None:
     """`fold` says truly whether it changed anything: the store skips what did not change."""
     record = folded(said)
     before = canonical(record)
-    assert not any([record.fold(fact) for fact in said])
+    news = [record.fold(fact) for fact in said]
+    assert not any(news)
     assert canonical(record) == before
 
 

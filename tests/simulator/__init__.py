@@ -5,7 +5,8 @@ CRMs do, late, twice and out of order; `setup_calls` says who the people are and
 `stream_facts` makes any number of deals in bounded memory. Nothing here imports the product.
 """
 
-from tests.simulator.company import Company, coverage
+from tests.simulator.company import Company
+from tests.simulator.coverage import coverage
 from tests.simulator.emit import Delivery, deliveries
 from tests.simulator.history import History
 from tests.simulator.setup import SetupCall, setup_calls

@@ -64,7 +64,7 @@ class Log:
                     continue
                 for _ in range(_count(self.rng, PROSPECTING_PER_DAY * scale)):
                     at_ms = start_ms + self.rng.randrange(8 * HOUR_MS)
-                    self._act(rep, at_ms, None, internal=self.rng.random() < 0.15)  # noqa: PLR2004
+                    self._act(rep, at_ms, None, internal=self.rng.random() < 0.15)
 
     def leads_of(self, deals: list[Deal]) -> None:
         """Leads: some became these deals, the others were disqualified or still wait."""
@@ -93,7 +93,7 @@ class Log:
         ]
         if deal is not None:
             said.append(Said(before_ms, {"status": "converted", "converted_to_deal": deal}))
-        elif rng.random() < 0.6:  # noqa: PLR2004
+        elif rng.random() < 0.6:
             said.append(Said(before_ms, {"status": "disqualified"}))
         self.leads.append(Lead(f"{SYSTEM}:L{len(self.leads) + 1}", said))
 
@@ -112,7 +112,7 @@ class Log:
         if kind in MEETING_KINDS:
             said = self._meeting(rep, at_ms, fields)
         else:
-            fields |= {"direction": "in" if rng.random() < 0.3 else "out", "completed_at": at_ms}  # noqa: PLR2004
+            fields |= {"direction": "in" if rng.random() < 0.3 else "out", "completed_at": at_ms}
             if kind == "call":
                 fields["outcome"] = rng.choice(CALL_OUTCOMES)
                 fields["duration_s"] = rng.randrange(20, 1800)
@@ -134,10 +134,10 @@ class Log:
         fields["due_at"] = at_ms
         said = [Said(at_ms - rng.randrange(4, 96) * HOUR_MS, fields)]
         fate = rng.random()
-        if fate < 0.85:  # noqa: PLR2004
+        if fate < 0.85:
             held = {"completed_at": at_ms, "outcome": "held", "duration_s": 1800}
             said.append(Said(at_ms + rng.randrange(MINUTE_MS, 90 * MINUTE_MS), held))
-        elif fate < 0.95:  # noqa: PLR2004
+        elif fate < 0.95:
             said.append(Said(at_ms - rng.randrange(1, 4) * HOUR_MS, {"cancelled": True}))
         return said
 

@@ -1,8 +1,7 @@
-"""A company's year from one seed, and a count of everything unusual that happened in it."""
+"""A company's year from one seed."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import date, time
 from random import Random
@@ -10,21 +9,17 @@ from random import Random
 from tests.simulator import people, reference
 from tests.simulator.activities import Log
 from tests.simulator.deals import FATES, FORCED, Life, World
-from tests.simulator.history import Change, Deal, History, Said
-from tests.simulator.people import LEAVER, SUCCESSOR, Rep, Staff
-from tests.simulator.reference import LOST, WON
+from tests.simulator.history import Activity, Change, Deal, History, Lead, Said
+from tests.simulator.people import LEAVER, SUCCESSOR, Staff
 from tests.simulator.worktime import (
     DAY_MS,
     HOUR_MS,
-    from_ms,
-    local_day,
     local_ms,
     work_clock,
 )
 
 DEALS_AT_SCALE_1 = 1_750
 LEAVERS_FATES = frozenset({"handed_over", "split_handed_over"})
-GRACE_MS = 24 * HOUR_MS
 
 
 def draw(*seed: object) -> Random:
@@ -76,7 +71,8 @@ class Company:
         log.leads_of(lives)
         log.prospect(self.scale, history.ends_ms)
         history.deals = [deal for deal in lives if _cut(deal, history.ends_ms)]
-        for record in (*log.activities, *log.leads):
+        records: list[Activity | Lead] = [*log.activities, *log.leads]
+        for record in records:
             record.said = sorted(
                 (said for said in record.said if said.at_ms < history.ends_ms), key=_instant
             )
@@ -100,7 +96,7 @@ def world_of(year: int, staff: Staff) -> World:
 
 
 def first_instant(year: int) -> int:
-    """When the first deals are made: some weeks before the year, so that it begins in full swing."""
+    """When the first deals are made: weeks before the year, so that it begins in full swing."""
     return local_ms(date(year - 1, 11, 4), time(9))
 
 
@@ -135,67 +131,3 @@ def _cut(deal: Deal, ends_ms: int) -> bool:
 
 def _instant(said: Change | Said) -> int:
     return said.at_ms
-
-
-def coverage(history: History) -> Counter[str]:
-    """How often each thing that breaks naive systems happened, read off the history itself."""
-    counts: Counter[str] = Counter()
-    leaver = next(person.identity for person in history.people if person.id == LEAVER)
-    for deal in history.deals:
-        counts.update(_coverage_of(deal, leaver))
-    for activity in history.activities:
-        names = {name for said in activity.said for name in said.fields}
-        counts.update(f"activities_{name}" for name in ("cancelled", "deleted") if name in names)
-    counts["leads_converted"] = sum(
-        any("converted_to_deal" in said.fields for said in lead.said) for lead in history.leads
-    )
-    return counts
-
-
-def _coverage_of(deal: Deal, leaver: str | None) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    known: dict[str, Change] = {}
-    won_ms = left_ms = None
-    for change in deal.changes:
-        before, known[change.field] = known.get(change.field), change
-        ended = known["stage"].value if "stage" in known else None
-        match change.field:
-            case "stage" if change.value == WON:
-                counts["won"] += 1
-                won_ms = won_ms or change.at_ms
-                counts["won_tomorrow_in_utc"] += (
-                    local_day(change.at_ms) < from_ms(change.at_ms).date()
-                )
-                if left_ms is not None:
-                    within = change.at_ms - left_ms <= GRACE_MS
-                    counts[f"reopened_{'within' if within else 'beyond'}_grace"] += 1
-            case "stage" if change.value == LOST:
-                counts["lost"] += 1
-            case "stage" if before is not None and before.value == WON:
-                left_ms = change.at_ms
-                counts["left_won"] += 1
-            case "stage" if before is not None and before.value == LOST:
-                counts["lost_reopened"] += 1
-            case "close_date" if before is not None and ended not in {WON, LOST}:
-                counts["pushed"] += str(change.value) > str(before.value)
-            case "amount" if before is not None and ended in {WON, LOST}:
-                counts["corrected_after_win" if ended == WON else "zeroed_after_loss"] += 1
-            case "owner" if before is not None:
-                counts["owner_changes"] += 1
-                counts["handed_over"] += before.value == leaver
-                counts["owner_changes_after_win"] += ended == WON
-            case "splits" | "overlays":
-                counts[change.field] += 1
-                counts["splits_after_win"] += change.field == "splits" and won_ms is not None
-                counts["splits_handed_over"] += before is not None
-            case "deleted":
-                counts["deleted" if change.value else "restored"] += 1
-                counts["deleted_after_win"] += bool(change.value) and ended == WON
-            case "merged_into":
-                counts["merged"] += 1
-                counts["merged_after_win"] += ended == WON
-            case "closed_at":
-                counts["closed_at"] += 1
-            case _:
-                pass
-    return counts

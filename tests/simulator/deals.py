@@ -6,6 +6,7 @@ deletion, a second thought after the win) is chosen beforehand as its fate.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from random import Random
@@ -169,8 +170,8 @@ class Life:
         currency = "USD"
         if rng.random() < (0.8 if self.rep.zone != "America/New_York" else 0.05):
             currency = "EUR"
-        size = rng.lognormvariate(9.9, 0.7) * self.rep.strength**0.5
-        unpriced = not self.forced and rng.random() < 0.08  # noqa: PLR2004
+        size = rng.lognormvariate(9.9, 0.7) * math.sqrt(self.rep.strength)
+        unpriced = not self.forced and rng.random() < 0.08
         fields: dict[str, Value] = {
             "name": f"Deal {self.number}",
             "pipeline": PIPELINE,
@@ -179,7 +180,7 @@ class Life:
             "currency": currency,
             "close_date": closes.isoformat(),
             "owner": self.owner.identity,
-            "type": "new" if rng.random() < 0.75 else "expansion",  # noqa: PLR2004
+            "type": "new" if rng.random() < 0.75 else "expansion",
             "created_at": self.now,
         }
         for field, value in fields.items():
@@ -191,10 +192,10 @@ class Life:
         if self.fate in SPLIT_FATES or self.fate == "split_handed_over":
             return str(max(1, round(amount / SPLIT_STEP)) * SPLIT_STEP)
         style = self.rng.random()
-        if style < 0.6:  # noqa: PLR2004
+        if style < 0.6:
             return f"{max(1, round(amount / 100)) * 100}"
         cents = max(100, int(amount * 100))
-        return f"{cents // 100}.50" if style < 0.75 else f"{cents // 100}.{cents % 100:02d}"  # noqa: PLR2004
+        return f"{cents // 100}.50" if style < 0.75 else f"{cents // 100}.{cents % 100:02d}"
 
     def _pursue(self) -> str:
         """Move through the stages. Returns won, lost or open (forgotten, deleted, merged)."""
@@ -202,7 +203,7 @@ class Life:
         position = 0
         while True:
             self._wait(self._delay(position))
-            if self.fate == "stalled" and position >= 2:  # noqa: PLR2004
+            if self.fate == "stalled" and position >= 2:
                 return "open"
             self._drift()
             if position >= 1 and not self.met:
@@ -212,12 +213,12 @@ class Life:
                     return "open"
             if self._loses(position):
                 return "lost"
-            position += 2 if rng.random() < 0.06 else 1  # noqa: PLR2004
+            position += 2 if rng.random() < 0.06 else 1
             if position >= len(OPEN_STAGES):
                 break
             self._say("stage", OPEN_STAGES[position])
         legal_from_ms = local_ms(date(self.world.year, 7, 2), time(9))
-        if self.now > legal_from_ms and rng.random() < 0.25:  # noqa: PLR2004
+        if self.now > legal_from_ms and rng.random() < 0.25:
             self._say("stage", LEGAL)
             self._wait(20)
         return "won"
@@ -226,12 +227,13 @@ class Life:
         if self.forced:
             pace = 1.2 if self.rep.person == LEAVER else 0.45
             return MEDIAN_HOURS[position] * self.rng.uniform(0.7, 1.3) * pace
-        return MEDIAN_HOURS[position] * self.rng.lognormvariate(0, 0.7) / self.rep.strength**0.3
+        pace = 1 / math.pow(self.rep.strength, 0.3)
+        return MEDIAN_HOURS[position] * self.rng.lognormvariate(0, 0.7) * pace
 
     def _loses(self, position: int) -> bool:
         if self.forced:
-            return self.fate in LOSING_FATES and position >= 2  # noqa: PLR2004
-        return self.rng.random() > ADVANCE[position] * self.rep.strength**0.15
+            return self.fate in LOSING_FATES and position >= 2
+        return self.rng.random() > ADVANCE[position] * math.pow(self.rep.strength, 0.15)
 
     def _drift(self) -> None:
         """What changes besides the stage: price, close date, next step, rarely the owner."""
@@ -239,21 +241,21 @@ class Life:
         amount = self.current.get("amount")
         if amount is None:
             self._say("amount", self._money(rng.lognormvariate(9.9, 0.7)))
-        elif rng.random() < 0.25:  # noqa: PLR2004
+        elif rng.random() < 0.25:
             self._say("amount", self._money(float(str(amount)) * rng.uniform(0.8, 1.25)))
         self._move_close_date()
         self._say("next_step", rng.choice(NEXT_STEPS))
-        if rng.random() < 0.02 and self.owner.person != LEAVER:  # noqa: PLR2004
+        if rng.random() < 0.02 and self.owner.person != LEAVER:
             self._give_to(self._colleague())
 
     def _move_close_date(self) -> None:
         rng = self.rng
         today = local_day(self.now)
         closes = date.fromisoformat(str(self.current["close_date"]))
-        late = closes < today and rng.random() < 0.7  # noqa: PLR2004
-        if late or self.fate == "pushed_twice" or rng.random() < 0.25:  # noqa: PLR2004
+        late = closes < today and rng.random() < 0.7
+        if late or self.fate == "pushed_twice" or rng.random() < 0.25:
             closes = max(closes, today) + timedelta(days=rng.randrange(7, 35))
-        elif rng.random() < 0.06:  # noqa: PLR2004
+        elif rng.random() < 0.06:
             closes = max(today, closes - timedelta(days=rng.randrange(3, 12)))
         self._say("close_date", closes.isoformat())
 
@@ -284,7 +286,7 @@ class Life:
         taken = {self.owner.person, LEAVER}
         if self.owner.person == LEAVER:
             taken.add(SUCCESSOR)  # who will take the leaver's part, so cannot have one already
-        near = self.rng.random() < 0.85  # noqa: PLR2004
+        near = self.rng.random() < 0.85
         reps = [
             rep
             for rep in self.world.staff.reps
@@ -293,7 +295,7 @@ class Life:
         return self.rng.choice(reps)
 
     def _split(self) -> None:
-        shares = THIRDS if self.rng.random() < 0.2 else self.rng.choice(SHARES)  # noqa: PLR2004
+        shares = THIRDS if self.rng.random() < 0.2 else self.rng.choice(SHARES)
         members = [self.owner.person]
         while len(members) < len(shares):
             person = self._colleague().person
@@ -327,18 +329,15 @@ class Life:
         today = local_day(self.now)
         for _, _, end in quarters(self.world.year):
             last = end - timedelta(days=1)
-            if today < last and (self.forced or (last - today).days < 45):  # noqa: PLR2004
+            if today < last and (self.forced or (last - today).days < 45):
                 evening = local_ms(last, time(22)) + self.rng.randrange(118 * MINUTE_MS)
                 self._until(evening)
                 return
 
     def _after_win(self) -> None:
+        """Reopenings and removals; corrections stand below."""
         rng = self.rng
         match self.fate:
-            case "corrected":
-                self._wait(rng.uniform(8, 150))
-                amount = float(str(self.current["amount"]))
-                self._say("amount", self._money(amount * rng.choice((0.75, 0.9, 1.1, 1.2))))
             case "reopened_in_grace":
                 self._reopen(rng.uniform(1, 30))
                 self.now += int(rng.uniform(1, 20) * HOUR_MS)
@@ -351,6 +350,27 @@ class Life:
                 self._reopen(rng.uniform(20, 90))
                 self._wait(rng.uniform(30, 80))
                 self._lose()
+            case "deleted_after_win":
+                self._wait(rng.uniform(8, 100))
+                self._delete()
+            case "restored_after_win":
+                self._wait(rng.uniform(8, 100))
+                self._delete()
+                self._wait(rng.uniform(6, 40))
+                self._restore()
+            case "double_booking":
+                self._double_booking()
+            case _:
+                self._correct()
+
+    def _correct(self) -> None:
+        """What is put right about a deal that stays won."""
+        rng = self.rng
+        match self.fate:
+            case "corrected":
+                self._wait(rng.uniform(8, 150))
+                amount = float(str(self.current["amount"]))
+                self._say("amount", self._money(amount * rng.choice((0.75, 0.9, 1.1, 1.2))))
             case "signed":
                 self.now += int(rng.uniform(1, 30) * HOUR_MS)
                 signed_ms = self.now
@@ -362,16 +382,6 @@ class Life:
             case "late_splits":
                 self._wait(rng.uniform(3, 40))
                 self._split()
-            case "deleted_after_win":
-                self._wait(rng.uniform(8, 100))
-                self._delete()
-            case "restored_after_win":
-                self._wait(rng.uniform(8, 100))
-                self._delete()
-                self._wait(rng.uniform(6, 40))
-                self._restore()
-            case "double_booking":
-                self._double_booking()
             case _:
                 pass
 
@@ -389,7 +399,7 @@ class Life:
             self._reopen(rng.uniform(40, 120))
             self._say("lost_reason", None)
             self._wait(rng.uniform(20, 60))
-            if self.forced or rng.random() < 0.5:  # noqa: PLR2004
+            if self.forced or rng.random() < 0.5:
                 self._win()
             else:
                 self._lose()

@@ -107,7 +107,7 @@ class _Network:
             if rng.random() < self.duplicates:
                 again_ms = at_ms + delay_ms + rng.randrange(60_000, RETRY_WITHIN_MS)
                 repeated = _retried(event) if kind == "hubspot" else event
-                if kind == "hubspot" and rng.random() < 0.1:  # noqa: PLR2004
+                if kind == "hubspot" and rng.random() < 0.1:
                     repeated = _seen_twice(event)
                 arrived.append((again_ms, len(arrived), repeated))
         arrived.sort(key=lambda arrival: arrival[:2])

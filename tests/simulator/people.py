@@ -20,10 +20,11 @@ TEAM_NAMES = {"acme-east": "East", "acme-west": "West", EMEA: "EMEA"}
 VP = "acme-vera"
 
 REP_NAMES = (
-    "Ana Abreu,Ben Okafor,Cleo Winters,Dan Ito,Eva Lindqvist,Finn Byrne,Gita Rao,Hugo Reyes,"
-    "Ida Novak,Jon Park,Kira Boone,Leo Sandoval,Mia Chen,Noah Adeyemi,Olga Hart,Paul Dube,"
-    "Quinn Becker,Rosa Conti,Sven Dahl,Tess Moreau,Udo Krantz,Vito Serra,Wanda Kral,Yara Haddad"
-).split(",")
+    *("Ana Abreu", "Ben Okafor", "Cleo Winters", "Dan Ito", "Eva Lindqvist", "Finn Byrne"),
+    *("Gita Rao", "Hugo Reyes", "Ida Novak", "Jon Park", "Kira Boone", "Leo Sandoval"),
+    *("Mia Chen", "Noah Adeyemi", "Olga Hart", "Paul Dube", "Quinn Becker", "Rosa Conti"),
+    *("Sven Dahl", "Tess Moreau", "Udo Krantz", "Vito Serra", "Wanda Kral", "Yara Haddad"),
+)
 MANAGER_NAMES = ("Marta Quill", "Niko Ferro", "Petra Vogel")
 
 LEAVER = "acme-hugo"
@@ -57,7 +58,7 @@ class Staff:
 
 
 def hire(rng: Random, year: int) -> Staff:
-    """The company's people. One rep leaves at the end of June, one reports to the VP from September."""
+    """The company's people. One rep leaves in June, one reports to the VP from September."""
     since = f"{year - 1}-01-01"
     people = [
         _person(VP, "Vera Stahl", "vp", None, (), None),
@@ -85,14 +86,14 @@ def hire(rng: Random, year: int) -> Staff:
 
 
 def _id(name: str) -> str:
-    return "acme-" + name.split()[0].lower()
+    return "acme-" + name.split(maxsplit=1)[0].lower()
 
 
 def _zone(team: str | None) -> str:
     return EMEA_ZONE if team == EMEA else ORG_ZONE
 
 
-def _person(  # noqa: PLR0913 - a row of a table
+def _person(  # noqa: PLR0913, PLR0917 - a row of a table
     person: str,
     name: str,
     role: str,

@@ -66,6 +66,7 @@ def setup_calls(
 
 def _organisation(history: History) -> Iterator[SetupCall]:
     since = f"{history.year - 1}-01-01"
+    body: dict[str, Any]
     calendar = asdict(history.calendar) | {"effective_from": since}
     calendar["weekdays"] = list(history.calendar.weekdays)
     yield SetupCall("PUT", "ingest", "/v1/calendars/org", calendar)

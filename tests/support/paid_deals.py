@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 from sqlalchemy import Column, MetaData, Numeric, Table, Text
@@ -117,7 +117,9 @@ def parent_of(kind: str, record: Record) -> str | None:
     return f"deal/{deal}" if deal else None
 
 
-def handler_for(settler: Settler[None]) -> Callable[[Connection, Sequence[Message]], Awaitable[None]]:
+def handler_for(
+    settler: Settler[None],
+) -> Callable[[Connection, Sequence[Message]], Awaitable[None]]:
     """Fold a batch and settle the deals it touches."""
 
     async def handle(tx: Connection, messages: Sequence[Message]) -> None:
@@ -171,7 +173,7 @@ class Workers:
     _exit: AsyncExitStack = field(default_factory=AsyncExitStack)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def __aenter__(self) -> Workers:
+    async def __aenter__(self) -> Self:
         """Start them."""
         for number in range(self.count):
             pool = await create_pool(self.url, schema=SCHEMA, name=f"worker-{number}")

@@ -22,7 +22,7 @@ import asyncpg
 
 from deploy.embedded import children, postgres
 from deploy.embedded.stack import endpoints_of
-from deploy.embedded.state import State
+from deploy.embedded.state import State, state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120.0
@@ -38,7 +38,7 @@ class Servers:
 
     postgres_url: str  # of the administrator
     kafka_bootstrap: str
-    state: State | None  # None: both were given, so they are not ours to kill
+    state: State | None  # None: given by others, so not ours to kill
 
     def pid(self, name: str) -> int:
         """Process id of `postgres` or `kafka` as of now. Raises KeyError while it is down."""
@@ -56,7 +56,7 @@ def servers() -> Iterator[Servers]:
     """
     url, bootstrap = os.environ.get("DATABASE_URL"), os.environ.get("ATTAIN_KAFKA_BOOTSTRAP")
     if url and bootstrap:
-        yield Servers(url, bootstrap, None)
+        yield Servers(url, bootstrap, _state_of(url))
         return
     folder = Path(tempfile.mkdtemp(prefix="attain-test-"))
     folder.chmod(0o711)  # as root the database runs under another id, which must pass
@@ -65,6 +65,15 @@ def servers() -> Iterator[Servers]:
             yield found
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _state_of(url: str) -> State | None:
+    """State folder of a stack that is up already, if `ATTAIN_STATE_DIR` names the one of `url`."""
+    if not state_folder().exists():
+        return None
+    state = State(state_folder())
+    endpoints = endpoints_of(state)
+    return state if endpoints and endpoints.database_url == url else None
 
 
 @contextmanager

@@ -180,9 +180,7 @@ def test_two_identities_of_one_person_share_once() -> None:
 
 
 def test_a_seat_handed_on_stands_for_whoever_had_it_then() -> None:
-    seat = Identities(
-        ["ana", "ben"], {"crm:t:9": [("2025-01-01", "ana"), ("2026-01-10", "ben")]}
-    )
+    seat = Identities(["ana", "ben"], {"crm:t:9": [("2025-01-01", "ana"), ("2026-01-10", "ben")]})
     record = deal_record((at(0), {"stage": "won", "owner": "crm:t:9"}))
     deal = project_deal("crm:t:1", record, stage_maps(), seat)
     assert deal.won is not None

@@ -36,9 +36,7 @@ def moved() -> Org:
         ]
     )
     boss = {
-        name: folded(
-            [fact("person", name, T0, {"effective_from": "2025-01-01", "manager": above})]
-        )
+        name: folded([fact("person", name, T0, {"effective_from": "2025-01-01", "manager": above})])
         for name, above in (("mia", "zoe"), ("noa", "zoe"), ("zoe", ""))
     }
     teams = {

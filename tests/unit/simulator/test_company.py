@@ -38,7 +38,7 @@ EXPECTED = (
     "restored",
     "splits",
     "splits_after_win",
-    "splits_handed_over",
+    "splits_restated",
     "won",
     "won_tomorrow_in_utc",
     "zeroed_after_loss",
@@ -118,7 +118,7 @@ def test_attainment_is_spread_around_the_quota(year: Company) -> None:
 
 
 def test_setup_names_only_what_exists_already() -> None:
-    calls = list(setup_calls(Company.generate(1, SMALL), secret="demo-secret"))  # noqa: S106
+    calls = list(setup_calls(Company.generate(1, SMALL), secret="demo-secret"))
     paths = [call.path for call in calls]
     assert paths[0] == "/v1/calendars/org"
     assert paths.count(f"/v1/stage-maps/{TENANT}:default") == 2

@@ -126,7 +126,7 @@ def test_headers(company: Company) -> None:
     url = "https://attain.acme.example/v1/hooks/hubspot-4821"
     for kind in ("hubspot", "events"):
         one = next(delivery for delivery in sent if delivery.kind == kind)
-        headers = one.headers(secret="demo-secret", url=url, now_ms=1767225600000, token="t")  # noqa: S106
+        headers = one.headers(secret="demo-secret", url=url, now_ms=1767225600000, token="t")
         if kind == "hubspot":
             signed = signature_v3("demo-secret", "POST", url, one.body, 1767225600000)
             assert headers["X-HubSpot-Signature-v3"] == signed

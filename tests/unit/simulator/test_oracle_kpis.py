@@ -47,7 +47,9 @@ def test_closed_at_counts_only_within_the_stay() -> None:
 def test_bookings_go_by_share_counts_to_the_owner() -> None:
     shared = deal("d", "2025-01-10", "3000", splits={"ana": "1/3", "cy": "2/3"})
     alone = deal("e", "2025-01-11", "1000", "ben", currency="EUR")
-    closed = recompute(history(shared, alone)).closed
+    found = history(shared, alone)
+    found.assignments = []
+    closed = recompute(found).closed
     assert closed["ana", Q1].bookings == 1000
     assert closed["cy", Q1].bookings == 2000
     assert (closed["ana", Q1].won, closed["cy", Q1].won) == (1, 0)
@@ -85,7 +87,9 @@ def test_deleted_and_merged_deals_count_for_nothing() -> None:
 def test_pipeline_is_weighted_by_stage() -> None:
     found = history(deal("d", None, "1000"), deal("e", None, "500", currency="EUR"))
     whole = recompute(found, ms("2025-01-10")).pipeline["ana"]
-    assert (whole.count, whole.amount, whole.weighted) == (2, 1550, 310)
+    assert whole.count == 2
+    assert whole.amount == 1550
+    assert whole.weighted == 310
     views = [view(one, found, found.ends_ms) for one in found.deals]
     assert pipeline(found, views, found.ends_ms, end=date(2025, 2, 1)) == {}
 

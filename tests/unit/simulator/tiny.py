@@ -34,7 +34,7 @@ def person(name: str, team: str = "team") -> Person:
 
 
 def history(*deals: Deal, plan: dict[str, Any] | None = None, quota: str = "200000") -> History:
-    """ana and ben of one team, cy of another; monthly quotas of 2025; a plan for all of them."""
+    """Ana and ben of one team, cy of another; monthly quotas of 2025; a plan for all of them."""
     people = [person("ana"), person("ben"), person("cy", "other")]
     found = History(2025, ms("2026-01-02"), reference.calendar(2025), people)
     found.teams = [Team("team", "Team", "boss"), Team("other", "Other", "boss")]
