@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection
+    from shared.db.pool import Connection, Pool
 
 
 class RootKey(NamedTuple):
@@ -60,6 +60,6 @@ async def marked_roots(tx: Connection, kind: str, limit: int) -> list[str]:
     return [row["root_id"] for row in rows]
 
 
-async def count_marks(tx: Connection) -> int:
+async def count_marks(tx: Connection | Pool) -> int:
     """How many marks wait."""
     return int(await tx.fetchval("SELECT count(*) FROM mark"))

@@ -62,8 +62,15 @@ class Projector(Protocol[R]):
     code_version: raised when the projection's code changes what it makes.
     """
 
-    kinds: Sequence[str]
-    code_version: int
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Root kinds, in locking order."""
+        ...
+
+    @property
+    def code_version(self) -> int:
+        """Of the projection's code."""
+        ...
 
     async def load_reference(self, tx: Connection) -> R:
         """Reference data as of this transaction, which holds its version."""

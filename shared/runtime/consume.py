@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
@@ -25,6 +25,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
+from shared.db.pool import Connection, Pool
 from shared.errors import InvalidValue
 from shared.events.envelope import Envelope, decode
 from shared.kafka.clients import make_consumer, stop_quietly
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
     from aiokafka.structs import ConsumerRecord
 
-    from shared.db.pool import Connection, Pool
     from shared.telemetry.catalogue import Telemetry
 
 BATCH_RECORDS = 5_000
@@ -88,12 +88,8 @@ class Message:
     body: Any
 
 
-class Handler(Protocol):
-    """What a service does with a batch, within the batch's transaction."""
-
-    async def __call__(self, tx: Connection, messages: Sequence[Message]) -> None:
-        """Apply `messages`. Any exception rolls the whole batch back."""
-        ...
+Handler = Callable[[Connection, Sequence[Message]], Coroutine[Any, Any, None]]
+"""What a service does with a batch, in the batch's transaction; any exception rolls it back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ def tables(draw: st.DrawFn, *, rising: bool = False) -> list[tuple[Decimal, Deci
 
 
 @st.composite
-def histories(draw: st.DrawFn, amounts: st.SearchStrategy[Decimal]) -> list[tuple[str, int, Decimal]]:
+def histories(
+    draw: st.DrawFn, amounts: st.SearchStrategy[Decimal]
+) -> list[tuple[str, int, Decimal]]:
     """(deal, day, amount) with equal instants among them."""
     count = draw(st.integers(1, 8))
     return [(f"d{n}", draw(DAYS) // 7 * 7, draw(amounts)) for n in range(count)]
@@ -206,7 +208,13 @@ def test_splits_conserve(weights: list[int], thousandths: int, currency: str) ->
 
 
 @SMALL
-@given(tables(rising=True), histories(AMOUNTS), DAYS, AMOUNTS, st.sampled_from(["marginal", "retroactive"]))
+@given(
+    tables(rising=True),
+    histories(AMOUNTS),
+    DAYS,
+    AMOUNTS,
+    st.sampled_from(["marginal", "retroactive"]),
+)
 def test_more_sales_never_pay_less_where_rates_rise(
     table: list[tuple[Decimal, Decimal]],
     history: list[tuple[str, int, Decimal]],

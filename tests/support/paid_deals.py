@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ from shared.facts.settle import LockedRoot, Projected, Settled, Settler
 from shared.facts.store import fold_into_store, load_children, load_records
 from shared.facts.tables import add_fact_tables
 from shared.kafka.clients import ensure_topics, make_producer
-from shared.runtime.consume import Consumer, Message, Subscription
+from shared.runtime.consume import Consumer, Handler, Message, Subscription
 from shared.telemetry.catalogue import Telemetry
 
 SCHEMA = "paid_deals"
@@ -117,9 +117,7 @@ def parent_of(kind: str, record: Record) -> str | None:
     return f"deal/{deal}" if deal else None
 
 
-def handler_for(
-    settler: Settler[None],
-) -> Callable[[Connection, Sequence[Message]], Awaitable[None]]:
+def handler_for(settler: Settler[None]) -> Handler:
     """Fold a batch and settle the deals it touches."""
 
     async def handle(tx: Connection, messages: Sequence[Message]) -> None:

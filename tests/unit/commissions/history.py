@@ -203,9 +203,7 @@ class World:
                         payee=payee,
                         plan=self.plans[plan_id],
                         year=parse_period("2025"),
-                        credits=[
-                            c for c in credits_ if c.payee == payee and c.plan_id == plan_id
-                        ],
+                        credits=[c for c in credits_ if c.payee == payee and c.plan_id == plan_id],
                         assignments=self.assignments,
                         quotas={
                             (q["measure"], period.kind, period.start): Decimal(q["amount"])
@@ -282,7 +280,9 @@ def _assignment(entry: Step) -> Assignment:
     return Assignment(
         payee=entry["payee"],
         plan_id=entry["plan"],
-        days=DayRange(date.fromisoformat(entry["from"]), date.fromisoformat(last) if last else None),
+        days=DayRange(
+            date.fromisoformat(entry["from"]), date.fromisoformat(last) if last else None
+        ),
         quota=tuple((name, Decimal(amount)) for name, amount in quota.items()),
         payout_currency=entry.get("payout_currency"),
     )

@@ -114,6 +114,4 @@ def test_everything_outside_the_language_is_refused_with_a_sentence(
 
 def test_an_invoice_cannot_be_credited_with_the_deals_amount() -> None:
     with pytest.raises(ExpressionInvalid, match=r"deal\.amount"):
-        compile_expression(
-            "deal.amount", amount_symbols(CreditOn.INVOICE_ISSUED), ValueKind.NUMBER
-        )
+        compile_expression("deal.amount", amount_symbols(CreditOn.INVOICE_ISSUED), ValueKind.NUMBER)

@@ -42,7 +42,9 @@ def _expect(world: World, wanted: Step) -> None:
         assert world.bookings() == {d: Decimal(a) for d, a in wanted["bookings"].items()}
     if "exceptions" in wanted:
         found = {(str(e.kind), e.deal_id, e.payee) for e in world.exceptions()}
-        assert found == {(e["kind"], e.get("deal", ""), e.get("payee")) for e in wanted["exceptions"]}
+        assert found == {
+            (e["kind"], e.get("deal", ""), e.get("payee")) for e in wanted["exceptions"]
+        }
 
 
 def _same_statement(world: World, found: Statement, sheet: Sheet, wanted: Step) -> None:

@@ -160,7 +160,9 @@ def test_an_assignments_own_quota_goes_before_the_published_one() -> None:
     quotas = {("m", PeriodKind.MONTH, date(2025, 1, 1)): Decimal(1000)}
     own = [replace(ASSIGNED[0], quota=(("m", Decimal(100)),))]
     assert sheet(of, ("A", "2025-01-15", "100"), quotas=quotas).statements[0].own == 5
-    assert sheet(of, ("A", "2025-01-15", "100"), quotas=quotas, assigned=own).statements[0].own == 10
+    assert (
+        sheet(of, ("A", "2025-01-15", "100"), quotas=quotas, assigned=own).statements[0].own == 10
+    )
 
 
 def test_a_credit_is_counted_once() -> None:
@@ -175,9 +177,7 @@ def test_a_closed_year_hands_its_difference_and_carry_to_the_next() -> None:
     of = plan({"method": "flat", "rate": "10%"})
     december = sheet(of, ("A", "2025-12-15", "1000"), closed_before=date(2025, 12, 1))
     fixed = [fixed_by(december.statements[0])]
-    after = sheet(
-        of, ("A", "2025-12-15", "600"), fixed=fixed, closed_before=date(2026, 1, 1)
-    )
+    after = sheet(of, ("A", "2025-12-15", "600"), fixed=fixed, closed_before=date(2026, 1, 1))
     rest = after.to_bring_forward
     assert rest.difference == Decimal(-40)
     following_year = rate_sheet(
