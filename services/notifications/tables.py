@@ -7,7 +7,7 @@ kept when the service is rebuilt: they say what people were told.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -29,7 +29,11 @@ from shared.db.tables import add_runtime_tables, service_metadata, table_base
 from shared.facts.tables import add_fact_tables
 
 metadata = service_metadata("notifications")
-Base: Any = table_base(metadata)
+
+if TYPE_CHECKING:
+    from sqlmodel import SQLModel as Base
+else:  # made for this schema, which a type checker cannot follow
+    Base = table_base(metadata)
 
 add_runtime_tables(metadata)
 add_fact_tables(metadata)
@@ -64,7 +68,7 @@ def _alert_id() -> Column[Any]:
     )
 
 
-class AlertRow(Base, table=True):  # type: ignore[misc] # the base is made for this schema
+class AlertRow(Base, table=True):
     """One episode's alert: the signal of the greatest revision, and whether somebody was found."""
 
     __tablename__ = "alert"
@@ -93,7 +97,7 @@ class AlertRow(Base, table=True):  # type: ignore[misc] # the base is made for t
     created_at: datetime = Field(sa_column=_instant())
 
 
-class ThreadRow(Base, table=True):  # type: ignore[misc] # the base is made for this schema
+class ThreadRow(Base, table=True):
     """One alert, one channel, one recipient: what is locked and leased while a message goes out.
 
     due_at: when its pending delivery may be sent; null when there is none.
@@ -119,7 +123,7 @@ class ThreadRow(Base, table=True):  # type: ignore[misc] # the base is made for 
     leased_until: datetime | None = Field(sa_column=_instant(nullable=True))
 
 
-class DeliveryRow(Base, table=True):  # type: ignore[misc] # the base is made for this schema
+class DeliveryRow(Base, table=True):
     """One step of a thread: the delivery log. log_revision: counts its published states."""
 
     __tablename__ = "delivery"
@@ -160,7 +164,7 @@ class DeliveryRow(Base, table=True):  # type: ignore[misc] # the base is made fo
     created_at: datetime = Field(sa_column=_instant())
 
 
-class PaceRow(Base, table=True):  # type: ignore[misc] # the base is made for this schema
+class PaceRow(Base, table=True):
     """When the next message may go to a place: Slack takes one a second in a conversation."""
 
     __tablename__ = "place_pace"
@@ -170,7 +174,7 @@ class PaceRow(Base, table=True):  # type: ignore[misc] # the base is made for th
     next_at: datetime = Field(sa_column=_instant())
 
 
-class SubscriptionRow(Base, table=True):  # type: ignore[misc] # the base is made for this schema
+class SubscriptionRow(Base, table=True):
     """How somebody wants to hear; owned, every change is on the journal.
 
     channels: JSON object, channel → address or null.

@@ -2,9 +2,10 @@
 
 Amounts are in the organisation's currency, by its table `org` on the credit day (lost deals: the
 day of the loss; open deals: the as-of day), days in the organisation's zone. For a rep, amounts
-count by share (of the credit instant, the loss, or the as-of), counts, averages and cycles go to
-the owner of that instant. Teams and the organisation count a deal whole, once; it is a team's if
-its owner or anybody with a share is in the team.
+count by share (of the credit instant, the loss, or the as-of); counts, averages and cycles go to
+the owner of that instant, and so do the whole amounts that are called owned. Teams and the
+organisation count a deal whole, once. Its amount is every team's in which somebody has a share; in
+counts and owned amounts it is the team's of its owner.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ ORG_TABLE = "org"
 class Closed:
     """What was won and lost in one quarter by one scope (`org`, a team id, a person id).
 
-    bookings, lost_amount: by share. sizes, cycles_ms: one figure a won deal, whole, of its owner.
+    bookings, lost_amount: by share. sizes, cycles_ms: one figure a won deal, whole, of its owner;
+    lost_sizes alike of lost ones.
     unpriced: won or lost deals without amount. quota: None where there is none.
     """
 
@@ -35,6 +37,7 @@ class Closed:
     won: int = 0
     lost: int = 0
     sizes: list[Fraction] = field(default_factory=list)
+    lost_sizes: list[Fraction] = field(default_factory=list)
     cycles_ms: list[int] = field(default_factory=list)
     unpriced: int = 0
     quota: Fraction | None = None
@@ -54,6 +57,12 @@ class Closed:
         """K6: won amount ÷ (won + lost amount)."""
         total = self.bookings + self.lost_amount
         return self.bookings / total if total else None
+
+    @property
+    def win_rate_by_owned_value(self) -> Fraction | None:
+        """K6 over whole amounts of the owner's deals, as K5 counts them."""
+        won, lost = sum(self.sizes, Fraction(0)), sum(self.lost_sizes, Fraction(0))
+        return won / (won + lost) if won + lost else None
 
     @property
     def average_size(self) -> Fraction | None:
@@ -78,10 +87,15 @@ class Closed:
 
 @dataclass(slots=True)
 class Pipeline:
-    """Open deals of one scope. count: deals owned (teams: touched). unpriced: without amount."""
+    """Open deals of one scope. count: deals owned. unpriced: those without amount.
+
+    amount, weighted: by share. owned, owned_weighted: whole, of the owner's deals.
+    """
 
     count: int = 0
     unpriced: int = 0
+    owned: Fraction = Fraction(0)
+    owned_weighted: Fraction = Fraction(0)
     amount: Fraction = Fraction(0)
     weighted: Fraction = Fraction(0)
 
@@ -103,8 +117,7 @@ def _close(result: dict[tuple[str, str], Closed], history: History, deal: DealVi
     at_ms = deal.since_ms if deal.credit_ms is None else deal.credit_ms
     day = day_of(at_ms, history.calendar.time_zone)
     quarter = quarter_of(day)
-    # People set the amount of a lost deal to zero: what it was when it was lost counts.
-    stated = deal.latest("amount") if won else deal.at("amount", at_ms)
+    stated = deal.latest("amount") if won else _before_loss(deal, at_ms)
     amount = _in_org_currency(history, stated, deal.latest("currency"), day)
     shares = shares_at(deal, history, at_ms)
     owner = person_of(history, deal.in_force("owner", at_ms))
@@ -115,8 +128,7 @@ def _close(result: dict[tuple[str, str], Closed], history: History, deal: DealVi
         else:
             entry.lost_amount += amount * share
     cycle_ms = at_ms - deal.created_ms
-    wholes = [ORGANISATION, *_teams_of(history, {owner, *shares})]
-    for scope in (owner, *wholes):
+    for scope in (owner, ORGANISATION, *_teams_of(history, {owner})):
         entry = result[scope, quarter]
         entry.unpriced += stated is None
         entry.won += won
@@ -124,12 +136,23 @@ def _close(result: dict[tuple[str, str], Closed], history: History, deal: DealVi
         if won:
             entry.sizes.append(amount)
             entry.cycles_ms.append(cycle_ms)
-    for scope in wholes:
+        else:
+            entry.lost_sizes.append(amount)
+    for scope in (ORGANISATION, *_teams_of(history, set(shares))):
         entry = result[scope, quarter]
         if won:
             entry.bookings += amount
         else:
             entry.lost_amount += amount
+
+
+def _before_loss(deal: DealView, lost_ms: int) -> str | None:
+    """The last amount before the loss: people set it to zero afterwards, or in the same save."""
+    before: str | None = deal.at("amount", lost_ms - 1)
+    if before is not None:
+        return before
+    at_loss: str | None = deal.at("amount", lost_ms)
+    return at_loss
 
 
 def pipeline(
@@ -155,11 +178,13 @@ def pipeline(
         probability = Fraction(meaning.probability) if meaning else Fraction(0)
         shares = shares_at(deal, history, as_of_ms)
         owner = person_of(history, deal.latest("owner"))
-        wholes = [ORGANISATION, *_teams_of(history, {owner, *shares})]
+        wholes = [ORGANISATION, *_teams_of(history, set(shares))]
         for scope, share in [*shares.items(), *((whole, Fraction(1)) for whole in wholes)]:
             result[scope].amount += amount * share
             result[scope].weighted += amount * share * probability
-        for scope in (owner, *wholes):
+        for scope in (owner, ORGANISATION, *_teams_of(history, {owner})):
+            result[scope].owned += amount
+            result[scope].owned_weighted += amount * probability
             result[scope].count += 1
             result[scope].unpriced += stated is None
     return dict(result)

@@ -1,14 +1,16 @@
 """Which open deals are stalled, by limits in days (K17).
 
-A deal is stalled as of an instant if any of these holds; a day is 24 hours, "more than" is strict:
+A deal is stalled as of an instant if any of these holds; a day is 24 hours, "more than" is strict,
+"for" is not:
 
 - stage_age: it entered its current stage more than `stalled_after_days` of that stage ago
   (`stage_days` where the stage names none); never in an exempt stage.
-- no_change: no change of stage, amount or close date for more than `change_days`.
+- unchanged: no change of stage, amount or close date for `change_days`.
 - no_activity: no completed activity (cancelled, deleted and internal ones do not count) on it or
-  on a deal that was merged into it for more than `activity_days`; without one, since creation.
-- close_date_past: its close date lies before the as-of day in the organisation's zone.
-- pushed: its close date was moved to a later date at least `pushes` times.
+  on a deal that was merged into it for `activity_days`; without one, since creation.
+- close_date_passed: its close date lies before the as-of day in the organisation's zone.
+- pushed: its close date was moved to a later date at least `pushes` times since it entered its
+  current stage, or ever, if not `within_stage`.
 
 Limits learned from history (a multiple of the median stage age) are not recomputed here, nor are
 missing next steps; compare reasons one by one.
@@ -35,8 +37,9 @@ class StalledRule:
 
     stage_days: int = 30
     change_days: int = 30
-    activity_days: int = 21
+    activity_days: int = 14
     pushes: int = 2
+    within_stage: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +71,26 @@ def _reasons(
     history: History, deal: DealView, touched_ms: int | None, as_of_ms: int, rule: StalledRule
 ) -> set[str]:
     reasons = set()
-    known, entered_ms, changed_ms, pushes = _trail(deal)
+    known, entered_ms, changed_ms, pushes = _trail(deal, within_stage=rule.within_stage)
     meaning = stage_meaning(history, known["stage"], as_of_ms)
     if meaning is not None and not meaning.exempt:
         limit = meaning.stalled_after_days or rule.stage_days
         if as_of_ms - entered_ms > limit * DAY_MS:
             reasons.add("stage_age")
-    if as_of_ms - changed_ms > rule.change_days * DAY_MS:
-        reasons.add("no_change")
+    if as_of_ms - changed_ms >= rule.change_days * DAY_MS:
+        reasons.add("unchanged")
     last_ms = touched_ms if touched_ms is not None else deal.created_ms
-    if as_of_ms - last_ms > rule.activity_days * DAY_MS:
+    if as_of_ms - last_ms >= rule.activity_days * DAY_MS:
         reasons.add("no_activity")
     today = day_of(as_of_ms, history.calendar.time_zone)
     if date.fromisoformat(known["close_date"]) < today:
-        reasons.add("close_date_past")
+        reasons.add("close_date_passed")
     if pushes >= rule.pushes:
         reasons.add("pushed")
     return reasons
 
 
-def _trail(deal: DealView) -> tuple[dict[str, Any], int, int, int]:
+def _trail(deal: DealView, *, within_stage: bool) -> tuple[dict[str, Any], int, int, int]:
     """Last values, entry to the current stage, last meaningful change, number of pushes."""
     known: dict[str, Any] = {}
     entered_ms = changed_ms = pushes = 0
@@ -96,6 +99,7 @@ def _trail(deal: DealView) -> tuple[dict[str, Any], int, int, int]:
             changed_ms = change.at_ms
             if change.field == "stage":
                 entered_ms = change.at_ms
+                pushes = 0 if within_stage else pushes
             if change.field == "close_date" and change.field in known:
                 pushes += str(change.value) > str(known[change.field])
         known[change.field] = change.value

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -61,16 +61,16 @@ def tables(draw: st.DrawFn, *, rising: bool = False) -> list[tuple[Decimal, Deci
 def histories(
     draw: st.DrawFn, amounts: st.SearchStrategy[Decimal]
 ) -> list[tuple[str, int, Decimal]]:
-    """(deal, day, amount) with equal instants among them."""
+    """(deal#number, day, amount), with equal instants and several credits of one deal."""
     count = draw(st.integers(1, 8))
-    return [(f"d{n}", draw(DAYS) // 7 * 7, draw(amounts)) for n in range(count)]
+    return [(f"d{n % 3}#{n}", draw(DAYS) // 7 * 7, draw(amounts)) for n in range(count)]
 
 
 def plan_of(
-    table: Sequence[tuple[Decimal, Decimal]], method: str = "marginal", **more: Any
+    table: Sequence[tuple[Decimal, Decimal]], method: str = "marginal", **more: object
 ) -> Plan:
     """A plan of one component over a quarter's quota; `more` goes into plan or component."""
-    component: dict[str, Any] = {
+    component: dict[str, object] = {
         "id": "c",
         "credit": {"on": "deal.won"},
         "quota": {"measure": "m", "period": "quarter"},
@@ -102,7 +102,7 @@ def credits_of(plan: Plan, history: Sequence[tuple[str, int, Decimal]]) -> list[
         event = CreditEvent(
             key=deal,
             on=CreditOn.DEAL_WON,
-            deal_id=deal,
+            deal_id=deal.split("#")[0],
             instant=START + timedelta(days=day),
             amount=amount,
             currency="USD",
@@ -119,10 +119,24 @@ QUOTAS = {
 }
 
 
-def sheet_of(plan: Plan, history: Sequence[tuple[str, int, Decimal]], **more: Any) -> Sheet:
+def sheet_of(
+    plan: Plan,
+    history: Sequence[tuple[str, int, Decimal]],
+    fixed: Sequence[FixedStatement] = (),
+    closed_before: date | None = None,
+) -> Sheet:
     """Everything rated."""
     return rate_sheet(
-        SheetInput("ana", plan, YEAR, credits_of(plan, history), ASSIGNED, QUOTAS, **more)
+        SheetInput(
+            "ana",
+            plan,
+            YEAR,
+            credits_of(plan, history),
+            ASSIGNED,
+            QUOTAS,
+            fixed=fixed,
+            closed_before=closed_before,
+        )
     )
 
 
@@ -131,10 +145,13 @@ def lines_of(sheet: Sheet) -> list[Line]:
     return [line for statement in sheet.statements for line in statement.lines]
 
 
-def priced(total: Decimal, table: Sequence[tuple[Decimal, Decimal]]) -> Fraction:
-    """A marginal table on a total: walk the tiers, take what lies in each (another algorithm)."""
+def priced(total: Decimal, table: Sequence[tuple[Decimal, Decimal]], method: str) -> Fraction:
+    """A table on a total, by another algorithm: walk the tiers, take what lies in each."""
     left, earned = Fraction(total), Fraction(0)
     tops = [Fraction(upper) * 10 for upper, _ in table[1:]]
+    if method == "retroactive":
+        reached = sum(1 for top in tops if left >= top)
+        return left * Fraction(table[reached][1]) / 100
     bottom = Fraction(0)
     for top, (_, rate) in zip([*tops, None], table, strict=True):
         width = left if top is None or left <= top - bottom else top - bottom
@@ -147,20 +164,20 @@ def priced(total: Decimal, table: Sequence[tuple[Decimal, Decimal]]) -> Fraction
 
 
 @SMALL
-@given(tables(), histories(AMOUNTS))
-def test_lines_of_a_marginal_table_sum_to_the_price_of_the_total(
-    table: list[tuple[Decimal, Decimal]], history: list[tuple[str, int, Decimal]]
+@given(tables(), histories(AMOUNTS), st.sampled_from(["marginal", "retroactive"]))
+def test_lines_sum_to_the_price_of_the_total(
+    table: list[tuple[Decimal, Decimal]], history: list[tuple[str, int, Decimal]], method: str
 ) -> None:
-    """Slicing deal by deal, or pricing each quarter's total: the same, before rounding."""
+    """Earned deal by deal, or priced on each quarter's total: the same, before rounding."""
     sums: dict[str, Decimal] = {}
     earned: dict[str, Fraction] = {}
-    for line in lines_of(sheet_of(plan_of(table), history)):
+    for line in lines_of(sheet_of(plan_of(table, method), history)):
         assert line.measure is not None
         earned[line.measure.label] = earned.get(line.measure.label, 0) + Fraction(line.exact)
     for _, day, amount in history:
         label = period_of((START + timedelta(days=day)).date(), PeriodKind.QUARTER).label
         sums[label] = sums.get(label, Decimal(0)) + amount
-    assert earned == {label: priced(total, table) for label, total in sums.items()}
+    assert earned == {label: priced(total, table, method) for label, total in sums.items()}
 
 
 @SMALL
@@ -174,7 +191,7 @@ def test_order_of_arrival_changes_nothing(
     table: list[tuple[Decimal, Decimal]],
     history: list[tuple[str, int, Decimal]],
     method: str,
-    random: Any,
+    random: Random,
 ) -> None:
     """Lines, amounts and hashes are those of the history, however it arrived."""
     plan = plan_of(table, method, component_cap={"amount": "90", "per": "measure"})
@@ -277,7 +294,7 @@ def test_what_is_wholly_credited_back_earns_nothing(
 
 
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(["amount", "close"]), st.integers(0, 7), SIGNED), max_size=8
+    st.tuples(st.sampled_from(["amount", "late", "close"]), st.integers(0, 7), SIGNED), max_size=8
 )
 
 
@@ -289,7 +306,7 @@ def test_every_recalculation_balances_and_closes_lose_nothing(
     changes: list[tuple[str, int, Decimal]],
     recovery: str,
 ) -> None:
-    """Amounts change and months close in any order: postings sum to zero, nothing is lost.
+    """Amounts change, deals arrive late and months close in any order: postings sum to zero, nothing is lost.
 
     What all closes and open statements pay, and what is left to recover, is what is earned.
     """
@@ -302,6 +319,8 @@ def test_every_recalculation_balances_and_closes_lose_nothing(
         if what == "amount":
             deal, day, _ = now[place % len(now)]
             now[place % len(now)] = (deal, day, amount)
+        elif what == "late":
+            now.append((f"late#{len(now)}", place * 11, amount))
         sheet = sheet_of(plan, now, fixed=fixed, closed_before=closed_before)
         if what == "close" and closed_before < date(2025, 12, 1):
             period = period_of(closed_before, PeriodKind.MONTH)

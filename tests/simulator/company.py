@@ -24,7 +24,7 @@ LEAVERS_FATES = frozenset({"handed_over", "split_handed_over"})
 
 def draw(*seed: object) -> Random:
     """A generator of its own for each purpose, so that one draw more moves nothing else."""
-    return Random("/".join(map(str, seed)))  # noqa: S311 - a story, not a secret
+    return Random("/".join(map(str, seed)))
 
 
 @dataclass(slots=True)

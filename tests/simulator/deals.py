@@ -393,7 +393,8 @@ class Life:
     def _after_loss(self) -> None:
         rng = self.rng
         if self.fate == "lost_zeroed":
-            self.now += rng.randrange(MINUTE_MS, 30 * MINUTE_MS)
+            if rng.random() < 0.5:  # else in the same save as the loss
+                self.now += rng.randrange(MINUTE_MS, 30 * MINUTE_MS)
             self._say("amount", "0")
         elif self.fate == "lost_reopened":
             self._reopen(rng.uniform(40, 120))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from itertools import permutations
 from pathlib import Path
@@ -42,14 +42,13 @@ _Yaml12.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Yaml12.add_implicit_resolver(  # type: ignore[no-untyped-call] # PyYAML's stub has no types here
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"]
-)
+_Yaml12.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"])
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str) -> dict[str, Any]:
     """A YAML 1.2 document."""
-    return yaml.load(text, _Yaml12)  # noqa: S506 - a SafeLoader
+    found: dict[str, Any] = yaml.load(text, _Yaml12)  # noqa: S506 - a SafeLoader
+    return found
 
 
 def golden_cases() -> Iterator[tuple[str, dict[str, Any], Step]]:
@@ -265,7 +264,7 @@ def _latest(patches: Iterable[Step]) -> Step:
     return merged
 
 
-def _at(patches: list[Step], name: str, instant: str) -> Any:
+def _at(patches: list[Step], name: str, instant: str) -> Any:  # noqa: ANN401 - as in the file
     """The value in force at `instant`; none by then: the first stated after."""
     stated = [(parse_instant(patch["at"]), patch[name]) for patch in patches if name in patch]
     by_then = [value for at, value in stated if at <= parse_instant(instant)]
@@ -286,8 +285,3 @@ def _assignment(entry: Step) -> Assignment:
         quota=tuple((name, Decimal(amount)) for name, amount in quota.items()),
         payout_currency=entry.get("payout_currency"),
     )
-
-
-def instant(text: str) -> datetime:
-    """An instant from text."""
-    return parse_instant(text)

@@ -40,8 +40,8 @@ ASSIGNED = [
 ]
 
 
-def plan(**changes: Any) -> Plan:
-    credit = {"on": "deal.won", "to": "owner"} | changes.pop("credit", {})
+def plan(credit: dict[str, str] | None = None, **changes: object) -> Plan:
+    credit = {"on": "deal.won", "to": "owner"} | (credit or {})
     part = {"id": "c", "credit": credit, "rates": {"method": "flat", "rate": "10%"}}
     document = {
         "id": "p",

@@ -8,13 +8,31 @@ import pytest
 
 from services.commissions.domain.explain import explain_statement
 from services.commissions.domain.ledger import Cause, difference, transaction, wanted_balances
+from services.commissions.domain.rating import Line
 from services.commissions.domain.sheet import Sheet
 from services.commissions.domain.statement import Statement
 from tests.unit.commissions.checker import check_statement
 from tests.unit.commissions.history import Step, World, arrivals, golden_cases
 
 CASES = list(golden_cases())
-WANTED_RULES = "G01 G02 G03 G04 G05 G06 G10 G11 G15 G17 G18 G19 G20 G25 G26 G32".split()
+WANTED_RULES = [
+    "G01",
+    "G02",
+    "G03",
+    "G04",
+    "G05",
+    "G06",
+    "G10",
+    "G11",
+    "G15",
+    "G17",
+    "G18",
+    "G19",
+    "G20",
+    "G25",
+    "G26",
+    "G32",
+]
 
 
 def test_every_rule_has_its_file() -> None:
@@ -50,7 +68,7 @@ def _expect(world: World, wanted: Step) -> None:
 def _same_statement(world: World, found: Statement, sheet: Sheet, wanted: Step) -> None:
     place = (wanted["payee"], wanted["plan"], wanted["period"])
     if "lines" in wanted:
-        assert [_line(line, sheet) for line in found.lines] == [
+        assert [_line(line) for line in found.lines] == [
             (
                 entry.get("deal"),
                 entry.get("kind", "credit"),
@@ -89,7 +107,7 @@ def _same_statement(world: World, found: Statement, sheet: Sheet, wanted: Step) 
         check_statement(json.loads(json.dumps(explain_statement(found, sheet.rater))))
 
 
-def _line(line: Any, _sheet: Sheet) -> tuple[str | None, str, Decimal]:
+def _line(line: Line) -> tuple[str | None, str, Decimal]:
     return line.deal_id, str(line.kind), line.amount
 
 

@@ -48,7 +48,7 @@ components:
 
 
 def document(**changes: object) -> dict[str, Any]:
-    return deepcopy(FULL) | changes
+    return {**deepcopy(FULL), **changes}
 
 
 def component(**changes: object) -> dict[str, Any]:

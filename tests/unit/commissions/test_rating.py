@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.commissions.domain.closes import BroughtForward, settle
-from services.commissions.domain.credits import CreditEvent, credits_for
+from services.commissions.domain.closes import BroughtForward, FixedStatement, settle
+from services.commissions.domain.credits import Credit, CreditEvent, credits_for
 from services.commissions.domain.exchange import RateBook
 from services.commissions.domain.explain import explain_statement
 from services.commissions.domain.parse import parse_plan
@@ -25,16 +26,17 @@ from services.commissions.domain.plan import (
     Tier,
 )
 from services.commissions.domain.rates import earned_to_date
-from services.commissions.domain.sheet import Sheet, SheetInput, rate_sheet
+from services.commissions.domain.sheet import QuotaKey, Sheet, SheetInput, rate_sheet
 from services.commissions.domain.statement import fixed_by
 from shared.errors import InvalidValue
 from tests.unit.commissions.checker import check_statement
 
 YEAR = parse_period("2025")
+NO_QUOTAS: Mapping[QuotaKey, Decimal] = {}
 ASSIGNED = [Assignment("ana", "p", DayRange(date(2025, 1, 1)))]
 
 
-def plan(rates: dict[str, Any], part: dict[str, Any] | None = None, **changes: Any) -> Plan:
+def plan(rates: dict[str, Any], part: dict[str, Any] | None = None, **changes: object) -> Plan:
     component = {"id": "c", "credit": {"on": "deal.won"}, "rates": rates} | (part or {})
     document = {
         "id": "p",
@@ -47,8 +49,15 @@ def plan(rates: dict[str, Any], part: dict[str, Any] | None = None, **changes: A
     return Plan("p", (parse_plan(document | changes),))
 
 
-def sheet(of: Plan, *deals: tuple[str, str, str], **more: Any) -> Sheet:
-    found = []
+def sheet(
+    of: Plan,
+    *deals: tuple[str, str, str],
+    assigned: Sequence[Assignment] = ASSIGNED,
+    quotas: Mapping[QuotaKey, Decimal] = NO_QUOTAS,
+    fixed: Sequence[FixedStatement] = (),
+    closed_before: date | None = None,
+) -> Sheet:
+    found: list[Credit] = []
     for deal, day, amount in deals:
         event = CreditEvent(
             key=deal,
@@ -60,7 +69,11 @@ def sheet(of: Plan, *deals: tuple[str, str, str], **more: Any) -> Sheet:
             owner="ana",
         )
         found.extend(credits_for(event, of, ASSIGNED, RateBook()).credits)
-    return rate_sheet(SheetInput("ana", of, YEAR, found, more.pop("assigned", ASSIGNED), **more))
+    return rate_sheet(
+        SheetInput(
+            "ana", of, YEAR, found, assigned, quotas, fixed=fixed, closed_before=closed_before
+        )
+    )
 
 
 COUNT = {
@@ -188,7 +201,8 @@ def test_a_closed_year_hands_its_difference_and_carry_to_the_next() -> None:
     )  # fmt: skip
     statement = following_year.statements[0]
     assert statement.period.label == "2026-01"
-    assert (statement.difference, statement.payable, statement.carry_out) == (-40, 0, -40)
+    assert statement.difference == -40
+    assert (statement.payable, statement.carry_out) == (Decimal(0), Decimal(-40))
     assert [c.line_key for c in statement.corrections] == ["A/p/c/ana"]
     check_statement(json.loads(json.dumps(explain_statement(statement, following_year.rater))))
 
@@ -197,8 +211,10 @@ def test_a_payee_without_a_statement_when_a_period_closed_gets_late_pay_as_a_dif
     of = plan({"method": "flat", "rate": "10%"})
     found = sheet(of, ("A", "2025-01-15", "100"), closed_before=date(2025, 3, 1))
     first, landed = found.statements
-    assert (first.period.label, first.closed, first.payable) == ("2025-01", True, 0)
-    assert (landed.period.label, landed.difference, landed.payable) == ("2025-03", 10, 10)
+    assert (first.period.label, first.closed) == ("2025-01", True)
+    assert first.payable == 0
+    assert landed.period.label == "2025-03"
+    assert landed.difference == landed.payable == 10
 
 
 def test_nothing_is_left_for_a_later_year_while_this_one_is_open() -> None:

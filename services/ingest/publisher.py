@@ -1,0 +1,319 @@
+"""Making a delivery durable: all of it in Kafka, or else all of it in the outbox.
+
+An answer goes out only when every message of a delivery is acknowledged by all in-sync replicas
+within one deadline, or is committed to the outbox, which the relay publishes. A send that timed
+out may arrive all the same: its events have the same ids, and folding them twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+import structlog
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from services.ingest.store import bounded_transaction, insert_outbox
+from shared.errors import Refused
+from shared.events.catalogue import RECORD_KIND_BY_TYPE
+from shared.events.deliveries import DELIVERY
+from shared.events.envelope import Envelope, encode
+from shared.kafka.clients import MAX_REQUEST_BYTES, ensure_topics, make_producer, stop_quietly
+from shared.runtime.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+
+    from shared.db.pool import Pool
+
+MAX_BYTES_IN_FLIGHT = 33_554_432
+"""Sent and not yet acknowledged; what comes on top goes to the outbox, which bounds memory."""
+
+MAX_MESSAGE_BYTES = MAX_REQUEST_BYTES - 4_096
+"""Of one message's key and value; the rest is the record's frame."""
+
+START_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 0.5
+"""The first delivery after a failure waits no longer than this to learn that Kafka is well."""
+RETRY_S = 0.25
+MAX_RETRY_S = 2.0
+"""Pauses between attempts to reach Kafka, doubled up to this: recovery shows within about 2 s."""
+
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+log = structlog.get_logger()
+
+
+class Message(NamedTuple):
+    """One record for Kafka. topic: without the deployment's prefix."""
+
+    topic: str
+    key: bytes
+    value: bytes
+
+
+class Kept(StrEnum):
+    """Where a delivery is durable."""
+
+    KAFKA = "kafka"
+    OUTBOX = "outbox"
+
+
+class NotDurable(Refused):
+    """Neither Kafka nor the database took it: nothing was promised, the sender keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "storage-unavailable",
+            "Nothing can be stored at the moment, and nothing was taken. Send it again.",
+            status=503,
+        )
+
+
+def message_of(envelope: Envelope) -> Message:
+    """`envelope`, encoded once for wherever it goes. Raises Refused (413) when it is too large."""
+    kind = RECORD_KIND_BY_TYPE.get(envelope.type)
+    topic = DELIVERY.topic if kind is None else kind.topic
+    message = Message(topic, envelope.subject.encode(), encode(envelope))
+    if len(message.key) + len(message.value) > MAX_MESSAGE_BYTES:
+        raise Refused("body-too-large", "One event or delivery is too large.", status=413)
+    return message
+
+
+class Publisher:
+    """Takes whole deliveries, and answers when they are durable."""
+
+    def __init__(self, kafka: KafkaLane, pool: Pool, *, database_timeout_s: float) -> None:
+        self._kafka = kafka
+        self._pool = pool
+        self._database_timeout_s = database_timeout_s
+
+    async def publish(self, messages: Sequence[Message]) -> Kept:
+        """Make all of `messages` durable. Raises NotDurable when neither way is open."""
+        if await self._kafka.send(messages):
+            await failpoint("ingest.sent")
+            return Kept.KAFKA
+        try:
+            async with bounded_transaction(self._pool, self._database_timeout_s) as tx:
+                await insert_outbox(tx, messages)
+        except DATABASE_ERRORS as error:
+            log.error("ingest.not_durable", error=type(error).__name__)
+            raise NotDurable from None
+        await failpoint("ingest.outboxed")
+        return Kept.OUTBOX
+
+    async def check(self) -> None:
+        """Readiness: raises NotDurable while a delivery could not be kept."""
+        if self._kafka.is_open:
+            return
+        try:
+            async with bounded_transaction(self._pool, self._database_timeout_s) as tx:
+                await tx.execute("SELECT 1")
+        except DATABASE_ERRORS:
+            raise NotDurable from None
+
+
+class _Lost(Exception):
+    """The producer did not acknowledge everything."""
+
+
+class KafkaLane:
+    """The idempotent producer behind a circuit breaker.
+
+    Closed: deliveries are sent. Open, after any failure: they are not, so that answers stay
+    quick, while a background task replaces the producer (one that failed may refuse everything
+    that comes after). Half open, with a new producer: one delivery at a time tries.
+    """
+
+    def __init__(self, bootstrap: str, topics: dict[str, int], *, prefix: str, timeout_s: float):
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._prefix = prefix
+        self._timeout_s = timeout_s
+        self._producer: AIOKafkaProducer | None = None
+        self._failed: list[AIOKafkaProducer] = []
+        self._proven = False
+        self._probing = False
+        self._topics_exist = False
+        self._bytes_in_flight = 0
+        self._sending: set[asyncio.Task[None]] = set()
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether deliveries may go to Kafka, the trying one included."""
+        return self._producer is not None
+
+    async def send(self, messages: Sequence[Message]) -> bool:
+        """Whether every one of `messages` was acknowledged in time. Raises nothing."""
+        producer = self._producer
+        size = sum(len(message.value) for message in messages)
+        if producer is None or self._bytes_in_flight + size > MAX_BYTES_IN_FLIGHT:
+            return False
+        if self._proven:
+            return await self._attempt(producer, messages, size, self._timeout_s)
+        if self._probing:
+            return False
+        self._probing = True
+        try:
+            timeout_s = min(self._timeout_s, PROBE_TIMEOUT_S)
+            self._proven = await self._attempt(producer, messages, size, timeout_s)
+        finally:
+            self._probing = False
+        return self._proven
+
+    async def _attempt(
+        self, producer: AIOKafkaProducer, messages: Sequence[Message], size: int, timeout_s: float
+    ) -> bool:
+        self._bytes_in_flight += size
+        # Inside aiokafka futures are shared between callers; a task that is only waited for, and
+        # never cancelled, cannot take another delivery's future with it.
+        sending = asyncio.create_task(self._send_all(producer, messages))
+        self._sending.add(sending)
+        sending.add_done_callback(self._forget)
+        try:
+            await asyncio.wait((sending,), timeout=timeout_s)
+        finally:
+            self._bytes_in_flight -= size
+        if sending.done() and not sending.cancelled() and sending.exception() is None:
+            return True
+        self._trip(producer, _cause(sending))
+        return False
+
+    async def _send_all(self, producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+        acknowledged = _Acknowledgements(len(messages))
+        for topic, key, value in messages:
+            future = await producer.send(self._prefix + topic, key=key, value=value)
+            future.add_done_callback(acknowledged.told)
+        error = await acknowledged.all
+        if error is not None:
+            raise _Lost from error
+
+    def _forget(self, sending: asyncio.Task[None]) -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # a late failure was answered long ago
+
+    def _trip(self, producer: AIOKafkaProducer, cause: str) -> None:
+        if self._producer is producer:
+            log.warning("ingest.kafka_lost", error=cause)
+            self._producer = None
+            self._proven = False
+            self._failed.append(producer)
+            self._wanted.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep a producer ready until `stop`; then let it send what it holds."""
+        pause_s = RETRY_S
+        while not await _first(stop.wait(), self._wanted.wait()):
+            while self._failed:
+                await _discard(self._failed.pop())
+            if await self._replace():
+                self._wanted.clear()
+                pause_s = RETRY_S
+            else:
+                await _first(stop.wait(), asyncio.sleep(pause_s))
+                pause_s = min(2 * pause_s, MAX_RETRY_S)
+        await self._close()
+
+    async def _replace(self) -> bool:
+        producer = make_producer(self._bootstrap, client_id="ingest")
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                if not self._topics_exist:
+                    await ensure_topics(self._bootstrap, self._topics)
+                    self._topics_exist = True
+                await producer.start()
+                for topic in self._topics:
+                    # Known beforehand, so that no delivery waits for it.
+                    await producer.partitions_for(topic)
+        except (KafkaError, OSError, TimeoutError, asyncio.CancelledError) as error:
+            await _discard(producer)
+            if isinstance(error, asyncio.CancelledError) and _being_cancelled():
+                raise
+            self._topics_exist = False
+            log.info("ingest.kafka_unreachable", error=type(error).__name__)
+            return False
+        self._producer = producer
+        log.info("ingest.kafka_ready")
+        return True
+
+    async def _close(self) -> None:
+        producer, self._producer, self._proven = self._producer, None, False
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=self._timeout_s)
+        if producer is not None:
+            await _discard(producer)
+        while self._failed:
+            await _discard(self._failed.pop())
+
+
+class _Acknowledgements:
+    """Counts a delivery's acknowledgements. all: None at the last one, or the first failure.
+
+    The futures are asked by callback: a gather that is cancelled would cancel them.
+    """
+
+    __slots__ = ("_left", "all")
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.all: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def told(self, future: asyncio.Future[object]) -> None:
+        """One message was acknowledged, or failed."""
+        error: BaseException | None = asyncio.CancelledError() if future.cancelled() else None
+        if error is None:
+            error = future.exception()
+        self._left -= 1
+        if not self.all.done() and (error is not None or not self._left):
+            self.all.set_result(error)
+
+
+async def _discard(producer: AIOKafkaProducer) -> None:
+    """End a producer that may be broken, without waiting for a broker that is away.
+
+    `stop` alone waits for the batches, for ever; failing them first also sends the deliveries that
+    wait for them to the outbox at once. What was under way may still arrive: no harm.
+    """
+    producer._message_accumulator.fail_all(KafkaConnectionError("replaced"))  # noqa: SLF001 - no public way
+    sender = producer._sender.sender_task  # noqa: SLF001 - as above
+    if sender is not None:
+        sender.cancel()
+    await stop_quietly(producer)
+    try:
+        await asyncio.wait_for(producer.client.close(), START_TIMEOUT_S)
+    except (TimeoutError, KafkaError, OSError) as error:
+        log.warning("ingest.producer_left_open", error=type(error).__name__)
+
+
+def _cause(sending: asyncio.Task[None]) -> str:
+    if not sending.done():
+        return "timeout"
+    if sending.cancelled():
+        return "cancelled"
+    error = sending.exception()
+    return type(error.__cause__ or error).__name__ if error is not None else ""
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _first(stopping: Awaitable[object], other: Awaitable[object]) -> bool:
+    """Wait for either; whether it was the first."""
+    tasks = [asyncio.ensure_future(stopping), asyncio.ensure_future(other)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stopped = tasks[0].done()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return stopped
+
+
+Publish = Callable[[Sequence[Message]], Awaitable[Kept]]
