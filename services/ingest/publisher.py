@@ -8,7 +8,7 @@ out may arrive all the same: its events have the same ids, and folding them twic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,10 +18,16 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from services.ingest.store import bounded_transaction, insert_outbox
 from shared.errors import Refused
-from shared.events.catalogue import RECORD_KIND_BY_TYPE
+from shared.events.catalogue import RECORD_KIND_BY_TYPE, RECORD_KINDS, topics
 from shared.events.deliveries import DELIVERY
 from shared.events.envelope import Envelope, encode
-from shared.kafka.clients import MAX_REQUEST_BYTES, ensure_topics, make_producer, stop_quietly
+from shared.kafka.clients import (
+    MAX_REQUEST_BYTES,
+    STOP_TIMEOUT_S,
+    ensure_topics,
+    make_producer,
+    stop_quietly,
+)
 from shared.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -35,9 +41,10 @@ MAX_BYTES_IN_FLIGHT = 33_554_432
 MAX_MESSAGE_BYTES = MAX_REQUEST_BYTES - 4_096
 """Of one message's key and value; the rest is the record's frame."""
 
+TOPICS = sorted({DELIVERY.topic, *(kind.topic for kind in RECORD_KINDS.values())})
+"""What ingest writes to."""
+
 START_TIMEOUT_S = 5.0
-PROBE_TIMEOUT_S = 0.5
-"""The first delivery after a failure waits no longer than this to learn that Kafka is well."""
 RETRY_S = 0.25
 MAX_RETRY_S = 2.0
 """Pauses between attempts to reach Kafka, doubled up to this: recovery shows within about 2 s."""
@@ -128,9 +135,8 @@ class KafkaLane:
     that comes after). Half open, with a new producer: one delivery at a time tries.
     """
 
-    def __init__(self, bootstrap: str, topics: dict[str, int], *, prefix: str, timeout_s: float):
+    def __init__(self, bootstrap: str, *, prefix: str, timeout_s: float) -> None:
         self._bootstrap = bootstrap
-        self._topics = topics
         self._prefix = prefix
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
@@ -155,19 +161,19 @@ class KafkaLane:
         if producer is None or self._bytes_in_flight + size > MAX_BYTES_IN_FLIGHT:
             return False
         if self._proven:
-            return await self._attempt(producer, messages, size, self._timeout_s)
+            return await self._attempt(producer, messages, size)
         if self._probing:
             return False
         self._probing = True
         try:
-            timeout_s = min(self._timeout_s, PROBE_TIMEOUT_S)
-            self._proven = await self._attempt(producer, messages, size, timeout_s)
+            acknowledged = await self._attempt(producer, messages, size)
         finally:
             self._probing = False
-        return self._proven
+        self._proven = acknowledged and self._producer is producer
+        return acknowledged
 
     async def _attempt(
-        self, producer: AIOKafkaProducer, messages: Sequence[Message], size: int, timeout_s: float
+        self, producer: AIOKafkaProducer, messages: Sequence[Message], size: int
     ) -> bool:
         self._bytes_in_flight += size
         # Inside aiokafka futures are shared between callers; a task that is only waited for, and
@@ -176,7 +182,7 @@ class KafkaLane:
         self._sending.add(sending)
         sending.add_done_callback(self._forget)
         try:
-            await asyncio.wait((sending,), timeout=timeout_s)
+            await asyncio.wait((sending,), timeout=self._timeout_s)
         finally:
             self._bytes_in_flight -= size
         if sending.done() and not sending.cancelled() and sending.exception() is None:
@@ -225,12 +231,12 @@ class KafkaLane:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 if not self._topics_exist:
-                    await ensure_topics(self._bootstrap, self._topics)
+                    await ensure_topics(self._bootstrap, topics(self._prefix))
                     self._topics_exist = True
                 await producer.start()
-                for topic in self._topics:
+                for topic in TOPICS:
                     # Known beforehand, so that no delivery waits for it.
-                    await producer.partitions_for(topic)
+                    await producer.partitions_for(self._prefix + topic)
         except (KafkaError, OSError, TimeoutError, asyncio.CancelledError) as error:
             await _discard(producer)
             if isinstance(error, asyncio.CancelledError) and _being_cancelled():
@@ -280,15 +286,16 @@ async def _discard(producer: AIOKafkaProducer) -> None:
     `stop` alone waits for the batches, for ever; failing them first also sends the deliveries that
     wait for them to the outbox at once. What was under way may still arrive: no harm.
     """
-    producer._message_accumulator.fail_all(KafkaConnectionError("replaced"))  # noqa: SLF001 - no public way
+    producer._message_accumulator.fail_all(KafkaConnectionError("given up"))  # noqa: SLF001 - no public way
     sender = producer._sender.sender_task  # noqa: SLF001 - as above
     if sender is not None:
         sender.cancel()
-    await stop_quietly(producer)
     try:
-        await asyncio.wait_for(producer.client.close(), START_TIMEOUT_S)
-    except (TimeoutError, KafkaError, OSError) as error:
-        log.warning("ingest.producer_left_open", error=type(error).__name__)
+        # The connections first: requests that hang on them would hold up everything else.
+        await asyncio.wait_for(producer.client.close(), STOP_TIMEOUT_S)
+        await stop_quietly(producer)
+    except Exception as error:  # noqa: BLE001 - it is broken and given up: nothing depends on it
+        log.warning("ingest.producer_broken", error=type(error).__name__)
 
 
 def _cause(sending: asyncio.Task[None]) -> str:
@@ -314,6 +321,3 @@ async def _first(stopping: Awaitable[object], other: Awaitable[object]) -> bool:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     return stopped
-
-
-Publish = Callable[[Sequence[Message]], Awaitable[Kept]]

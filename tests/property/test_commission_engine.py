@@ -306,7 +306,7 @@ def test_every_recalculation_balances_and_closes_lose_nothing(
     changes: list[tuple[str, int, Decimal]],
     recovery: str,
 ) -> None:
-    """Amounts change, deals arrive late and months close in any order: postings sum to zero, nothing is lost.
+    """Whatever changes, arrives late and closes in between: postings balance, nothing is lost.
 
     What all closes and open statements pay, and what is left to recover, is what is earned.
     """

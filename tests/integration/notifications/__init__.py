@@ -1,0 +1,1 @@
+"""The notifications service on real Kafka, PostgreSQL, SMTP and a Slack-like server."""
