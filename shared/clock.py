@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Protocol
+
+from shared.errors import InvalidValue
 
 
 class Clock(Protocol):
@@ -55,9 +57,22 @@ def to_text(instant: datetime) -> str:
 
 
 def parse_instant(text: str) -> datetime:
-    """An RFC 3339 instant. A text without offset is refused: it names no instant."""
-    instant = datetime.fromisoformat(text)
+    """An RFC 3339 instant. Raises InvalidValue, also for a text without offset: no instant."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"{text[:40]!r} is no instant; write it like 2025-03-31T09:30:00Z"
+        raise InvalidValue(msg) from None
     if instant.tzinfo is None:
-        msg = f"{text!r} has no offset from UTC; write it with Z or +hh:mm"
-        raise ValueError(msg)
+        msg = f"{text[:40]!r} has no offset from UTC; write it with Z or +hh:mm"
+        raise InvalidValue(msg)
     return instant.astimezone(UTC)
+
+
+def parse_day(text: str) -> date:
+    """A calendar date as `2025-03-31`. Raises InvalidValue, also for a day that does not exist."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        msg = f"{text[:40]!r} is no calendar date; write it like 2025-03-31"
+        raise InvalidValue(msg) from None

@@ -5,18 +5,18 @@ import asyncio
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
-from deploy.embedded import children, postgres
+from deploy.embedded import children
 from deploy.embedded.errors import StackError
-from deploy.embedded.keys import ensure_keys, signing_environment
-from deploy.embedded.services import WITH_TABLES, Infrastructure, migrate_spec, role_passwords
+from deploy.embedded.keys import signing_environment
+from deploy.embedded.services import WITH_TABLES, infrastructure_of, migrate_spec
 from deploy.embedded.stack import Endpoints, endpoints_of, running_stack
+from deploy.embedded.stack import wipe as wipe_folder
 from deploy.embedded.state import Lock, State, lock_holder, state_folder
 
 DOWN_TIMEOUT_S = 120.0
@@ -143,12 +143,8 @@ def migrate(state: State, _: argparse.Namespace) -> None:
     endpoints = endpoints_of(state) if lock_holder(state) else None
     if endpoints is None:
         raise StackError("No stack is up. Start one with `make up`.")
-    infrastructure = Infrastructure(
-        endpoints.database_url,
-        role_passwords(state),
-        endpoints.kafka_bootstrap,
-        ensure_keys(state),
-        endpoints.topic_prefix,
+    infrastructure = infrastructure_of(
+        state, endpoints.database_url, endpoints.kafka_bootstrap, endpoints.topic_prefix
     )
     for service in WITH_TABLES:
         spec = migrate_spec(service, infrastructure)
@@ -160,14 +156,7 @@ def migrate(state: State, _: argparse.Namespace) -> None:
 
 def wipe(state: State, _: argparse.Namespace) -> None:
     """Remove everything the stack keeps. Fetched jars stay."""
-    with Lock(state):
-        children.end_leftovers(state)
-        postgres.wipe(state)
-        for path in state.root.iterdir():
-            if path.is_dir() and path.name != "jars":
-                shutil.rmtree(path)
-            elif path.is_file() and path.name != "lock":
-                path.unlink()
+    wipe_folder(state)
     _say(f"Removed the state in {state.root}")
 
 

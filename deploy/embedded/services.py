@@ -1,9 +1,11 @@
 """The services' processes: what is started, in which order, with which settings."""
 
+import base64
 import os
+import secrets
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from deploy.embedded.children import ProcessSpec
+from deploy.embedded.keys import ensure_keys
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.state import State
 from shared.http.keys import LOCAL_AUDIENCE, LOCAL_ISSUER
@@ -19,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60.0
 MIGRATE_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+SECRETS_KEY_BYTES = 32
 
 
 class Role(StrEnum):
@@ -30,39 +34,78 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process. It serves `/readyz` on its port, a consumer too."""
+    """One process. It serves `/readyz` on its port, a consumer too. number: among its like."""
 
     service: str
     role: Role
+    number: int = 1
 
     @property
     def name(self) -> str:
         """Name of the process, of its log and, in capitals, of its port setting."""
-        return f"{self.service}-{self.role}"
+        return f"{self.service}-{self.role}" + (f"-{self.number}" if self.number > 1 else "")
 
 
-# Ingest comes last: when it accepts, everybody who reads is there.
-SERVICES = (
-    Service("metrics", Role.API),
-    Service("metrics", Role.CONSUMER),
-    Service("commissions", Role.API),
-    Service("commissions", Role.CONSUMER),
-    Service("notifications", Role.API),
-    Service("notifications", Role.CONSUMER),
-    Service("ingest", Role.API),
-)
 WITH_TABLES = ("ingest", "metrics", "commissions", "notifications")
+# The others read; when ingest accepts, everybody who reads is there.
+READERS = ("metrics", "commissions", "notifications")
 
 
-@dataclass(frozen=True, slots=True)
+def readers(consumers: int = 1) -> list[Service]:
+    """The processes of the services that read topics, with so many consumers each."""
+    return [
+        process
+        for name in READERS
+        for process in (
+            Service(name, Role.API),
+            *(Service(name, Role.CONSUMER, number) for number in range(1, consumers + 1)),
+        )
+    ]
+
+
+def inlets() -> list[Service]:
+    """The processes that accept from outside."""
+    return [Service("ingest", Role.API)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Infrastructure:
-    """What every service is told about the rest of the stack."""
+    """What every service is told about the rest of the stack.
+
+    more: further variables by service, which win over those made here.
+    """
 
     database_url: str  # the administrator's; a service is given its own role's
     role_passwords: Mapping[str, str]  # by service
     kafka_bootstrap: str
     jwks_path: Path
     topic_prefix: str
+    secrets_key: str  # encrypts the secrets of connections
+    more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log line may show."""
+        return (*self.role_passwords.values(), self.secrets_key)
+
+
+def infrastructure_of(
+    state: State,
+    database_url: str,
+    kafka_bootstrap: str,
+    topic_prefix: str,
+    more: Mapping[str, Mapping[str, str]] | None = None,
+) -> Infrastructure:
+    """What the services of a stack are told; keys and passwords are made at its first start."""
+    return Infrastructure(
+        database_url=database_url,
+        role_passwords=role_passwords(state),
+        kafka_bootstrap=kafka_bootstrap,
+        jwks_path=ensure_keys(state),
+        topic_prefix=topic_prefix,
+        secrets_key=state.secret("ingest_secrets_key", _encryption_key),
+        more=more or {},
+    )
 
 
 def migrate_spec(service: str, infrastructure: Infrastructure) -> ProcessSpec:
@@ -73,7 +116,7 @@ def migrate_spec(service: str, infrastructure: Infrastructure) -> ProcessSpec:
         env={**os.environ, **environment(service, infrastructure)},
         cwd=ROOT,
         ready_timeout_s=MIGRATE_TIMEOUT_S,
-        secrets=tuple(infrastructure.role_passwords.values()),
+        secrets=infrastructure.secrets,
     )
 
 
@@ -102,13 +145,14 @@ def service_spec(service: Service, infrastructure: Infrastructure, port: int) ->
         ready=ready,
         ready_timeout_s=READY_TIMEOUT_S,
         stop_timeout_s=STOP_TIMEOUT_S,
-        secrets=tuple(infrastructure.role_passwords.values()),
+        secrets=infrastructure.secrets,
     )
 
 
 def environment(service: str, infrastructure: Infrastructure) -> dict[str, str]:
     """Environment variables that the service reads its settings from."""
     prefix = f"ATTAIN_{service.upper()}_"
+    own = {f"{prefix}SECRETS_KEY": infrastructure.secrets_key} if service == "ingest" else {}
     return {
         f"{prefix}DATABASE_URL": role_url(
             infrastructure.database_url, service, infrastructure.role_passwords[service]
@@ -118,6 +162,8 @@ def environment(service: str, infrastructure: Infrastructure) -> dict[str, str]:
         f"{prefix}ISSUER": LOCAL_ISSUER,
         f"{prefix}AUDIENCE": LOCAL_AUDIENCE,
         f"{prefix}TOPIC_PREFIX": infrastructure.topic_prefix,
+        **own,
+        **infrastructure.more.get(service, {}),
     }
 
 
@@ -131,3 +177,7 @@ def role_url(admin_url: str, service: str, password: str) -> str:
 def role_passwords(state: State) -> dict[str, str]:
     """Password of each service's login role, made at the first start."""
     return {service: state.secret(f"role_{service}") for service in WITH_TABLES}
+
+
+def _encryption_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(SECRETS_KEY_BYTES)).decode()

@@ -2,23 +2,25 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from deploy.embedded import children, kafka, postgres
 from deploy.embedded.children import ProcessSpec
 from deploy.embedded.errors import StackError, StartFailed
-from deploy.embedded.keys import ensure_keys, signing_environment
+from deploy.embedded.keys import signing_environment
 from deploy.embedded.ports import LOOPBACK, Ports, is_free
 from deploy.embedded.services import (
-    SERVICES,
     WITH_TABLES,
     Infrastructure,
     Role,
     Service,
+    infrastructure_of,
+    inlets,
     migrate_spec,
-    role_passwords,
+    readers,
     service_spec,
 )
 from deploy.embedded.state import Lock, State
@@ -27,6 +29,7 @@ from deploy.embedded.supervisor import Supervisor, together
 STACK_FILE = "stack.json"  # present while a stack is up
 PORTS_FILE = "ports.json"
 PORT_TRIES = 5
+KEPT_BY_WIPE = ("jars", "lock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,27 @@ class RunningStack:
     state: State
 
 
+def _no_variables(_ports: Mapping[str, int]) -> Mapping[str, Mapping[str, str]]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What somebody wants beyond the usual stack.
+
+    neighbours: other servers by name, as made for a port; they start before the services.
+    variables: further variables by service, as made for the neighbours' ports.
+    consumers: consumer processes of each service.
+    """
+
+    neighbours: Mapping[str, Callable[[int], ProcessSpec]] = field(default_factory=dict)
+    variables: Callable[[Mapping[str, int]], Mapping[str, Mapping[str, str]]] = _no_variables
+    consumers: int = 1
+
+
+NOTHING_MORE = Additions()
+
+
 @contextlib.asynccontextmanager
 async def running_stack(
     state: State,
@@ -67,6 +91,7 @@ async def running_stack(
     *,
     environment: Mapping[str, str] | None = None,
     services: bool = True,
+    additions: Additions = NOTHING_MORE,
 ) -> AsyncIterator[RunningStack]:
     """Start a stack, hold it while the block runs, stop all of it afterwards, whatever happens.
 
@@ -81,7 +106,9 @@ async def running_stack(
         (state.root / STACK_FILE).unlink(missing_ok=True)
         ports = Ports(settings, _numbers(state.read_json(PORTS_FILE)))
         async with Supervisor(state, report) as supervisor:
-            endpoints = await _start(supervisor, state, ports, settings, report, services=services)
+            endpoints = await _start(
+                supervisor, state, ports, settings, report, additions if services else None
+            )
             state.write_json(PORTS_FILE, dict(ports.chosen))
             state.write_json(STACK_FILE, asdict(endpoints))
             try:
@@ -96,29 +123,31 @@ def endpoints_of(state: State) -> Endpoints | None:
     return Endpoints(**content) if content else None
 
 
-async def _start(  # noqa: PLR0913 - the parts of one stack
+async def _start(  # noqa: PLR0913, PLR0917 - the parts of one stack
     supervisor: Supervisor,
     state: State,
     ports: Ports,
     settings: Mapping[str, str],
     report: Callable[[str], None],
-    *,
-    services: bool,
+    additions: Additions | None,
 ) -> Endpoints:
+    """Start the servers and, unless `additions` is None, the services."""
     database_url, bootstrap = await together(
         (_postgres(supervisor, state, ports, settings), _kafka(supervisor, state, ports, settings))
     )
     report("PostgreSQL and Kafka are up")
     prefix = settings.get("ATTAIN_TOPIC_PREFIX", "")
     urls: dict[str, str] = {}
-    jwks = ensure_keys(state)
-    if services:
-        passwords = role_passwords(state)
-        infrastructure = Infrastructure(database_url, passwords, bootstrap, jwks, prefix)
-        await _create_roles(database_url, passwords)
+    # The signing key is made in either case.
+    infrastructure = infrastructure_of(state, database_url, bootstrap, prefix)
+    if additions:
+        for name, spec_for in additions.neighbours.items():
+            await _start_on_port(supervisor, ports, name, spec_for)
+        infrastructure = replace(infrastructure, more=additions.variables(ports.chosen))
+        await _create_roles(database_url, infrastructure.role_passwords)
         await supervisor.run_all(migrate_spec(name, infrastructure) for name in WITH_TABLES)
         report("Schemas are up to date")
-        urls = await _start_services(supervisor, ports, infrastructure)
+        urls = await _start_services(supervisor, ports, infrastructure, additions.consumers)
         report("All services are up")
     return Endpoints(
         supervisor_pid=os.getpid(),
@@ -152,42 +181,70 @@ async def _create_roles(database_url: str, passwords: Mapping[str, str]) -> None
 
 
 async def _start_services(
-    supervisor: Supervisor, ports: Ports, infrastructure: Infrastructure
+    supervisor: Supervisor, ports: Ports, infrastructure: Infrastructure, consumers: int
 ) -> dict[str, str]:
     """Start all that read, then what accepts from outside; base URL by process."""
     urls: dict[str, str] = {}
 
     async def one(service: Service) -> None:
-        urls[service.name] = await _start_service(supervisor, ports, service, infrastructure)
+        def on(port: int) -> ProcessSpec:
+            return service_spec(service, infrastructure, port)
 
-    for stage in (
-        [service for service in SERVICES if service.service != "ingest"],
-        [service for service in SERVICES if service.service == "ingest"],
-    ):
+        port = await _start_on_port(supervisor, ports, service.name, on)
+        urls[service.name] = f"http://{LOOPBACK}:{port}"
+
+    for stage in (readers(consumers), inlets()):
         await together(one(service) for service in stage)
     return urls
 
 
-async def _start_service(
-    supervisor: Supervisor, ports: Ports, service: Service, infrastructure: Infrastructure
-) -> str:
+async def _start_on_port(
+    supervisor: Supervisor, ports: Ports, name: str, spec_for: Callable[[int], ProcessSpec]
+) -> int:
+    """Start a server on the port of that name, or on another while it is taken; the port."""
     busy: int | None = None
     for _ in range(PORT_TRIES):
-        port = ports.take(service.name, avoid=busy)
-        spec: ProcessSpec = service_spec(service, infrastructure, port)
+        port = ports.take(name, avoid=busy)
         try:
-            await supervisor.start(spec)
+            await supervisor.start(spec_for(port))
         except StartFailed:
             if is_free(port):
                 raise
             busy = port  # somebody was faster between the look and the binding
         else:
-            return f"http://{LOOPBACK}:{port}"
-    raise StackError(f"{service.name} found its port taken {PORT_TRIES} times in a row.")
+            return port
+    raise StackError(f"{name} found its port taken {PORT_TRIES} times in a row.")
+
+
+def wipe(state: State) -> None:
+    """Remove everything the stacks of this folder and of those in it keep. Fetched jars stay.
+
+    Raises: StackError while one of them is up.
+    """
+    for lock in state.root.glob("*/lock"):
+        wipe(State(lock.parent))
+    with Lock(state):
+        children.end_leftovers(state)
+        postgres.wipe(state)
+        for path in state.root.iterdir():
+            if path.name in KEPT_BY_WIPE:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _numbers(content: Mapping[str, Any]) -> dict[str, int]:
     return {name: port for name, port in content.items() if isinstance(port, int)}
 
 
-__all__ = ["Endpoints", "RunningStack", "endpoints_of", "running_stack", "signing_environment"]
+__all__ = [
+    "Additions",
+    "Endpoints",
+    "RunningStack",
+    "endpoints_of",
+    "running_stack",
+    "signing_environment",
+    "wipe",
+]

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,11 @@ PRIVATE = 0o600
 # Others may pass through to what lies inside and has its own rights: as root the database runs
 # under an id of its own, which must reach its files. They cannot list the folder.
 PASSABLE = 0o711
+
+
+def random_text() -> str:
+    """A password that nobody guesses."""
+    return secrets.token_urlsafe(SECRET_BYTES)
 
 
 def state_folder() -> Path:
@@ -61,11 +67,11 @@ class State:
                 "Give another one in ATTAIN_STATE_DIR."
             ) from error
 
-    def secret(self, name: str) -> str:
+    def secret(self, name: str, make: Callable[[], str] = random_text) -> str:
         """Return the named secret, made at its first use and kept in `secrets.json` (mode 0600)."""
         known = self.read_json("secrets.json")
         if name not in known:
-            known[name] = secrets.token_urlsafe(SECRET_BYTES)
+            known[name] = make()
             self.write_json("secrets.json", known)
         value: str = known[name]
         return value

@@ -1,1 +1,1 @@
-"""Ingest: verifies what CRMs and people send, translates it into facts, and keeps every delivery."""
+"""Ingest: verifies what CRMs and people send, makes facts of it, keeps every delivery."""

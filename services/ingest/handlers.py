@@ -418,4 +418,3 @@ async def keep_reference(tx: Database, kind: str, facts: Sequence[Envelope]) -> 
 def count_reference(ingest: Ingest, facts: Sequence[Envelope]) -> None:
     """Count facts that are committed."""
     _count(ingest, [message_of(fact) for fact in facts])
-

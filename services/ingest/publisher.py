@@ -107,7 +107,7 @@ class Publisher:
             async with bounded_transaction(self._pool, self._database_timeout_s) as tx:
                 await insert_outbox(tx, messages)
         except DATABASE_ERRORS as error:
-            log.error("ingest.not_durable", error=type(error).__name__)
+            log.warning("ingest.not_durable", error=type(error).__name__)
             raise NotDurable from None
         await failpoint("ingest.outboxed")
         return Kept.OUTBOX

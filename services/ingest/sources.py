@@ -78,7 +78,7 @@ class Sources:
             try:
                 known[source.id] = self.opened(source)
             except Misconfigured as fault:
-                log.error("ingest.source_locked", source=source.id, cause=str(fault))
+                log.warning("ingest.source_locked", source=source.id, cause=str(fault))
         self._known = known
         self._loaded = True
 

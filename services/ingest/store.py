@@ -208,7 +208,7 @@ def _reject(row: Any) -> StoredReject:  # noqa: ANN401 - asyncpg.Record
     return StoredReject(**fields, resolution=None if resolution is None else json.loads(resolution))
 
 
-async def insert_rejects(
+async def insert_rejects(  # noqa: PLR0913 - one delivery, named at each call
     tx: Connection,
     rejects: Sequence[NewReject],
     *,
@@ -236,7 +236,7 @@ async def insert_rejects(
     )
 
 
-async def page_of_rejects(
+async def page_of_rejects(  # noqa: PLR0913 - one argument a filter
     tx: Connection | Pool,
     *,
     state: str | None,

@@ -47,7 +47,7 @@ def _count() -> Column[Any]:
     return Column(BigInteger, nullable=False)
 
 
-class SourceRow(Base, table=True):  # type: ignore[misc] # the base is made for this schema
+class SourceRow(Base, table=True):  # type: ignore[call-arg, misc] # the base is made for this schema
     """One CRM connection. secrets: encrypted; version: of the whole; revision: of its reading."""
 
     __tablename__ = "source"
@@ -64,7 +64,7 @@ class SourceRow(Base, table=True):  # type: ignore[misc] # the base is made for 
     updated_at: datetime = Field(sa_column=utc_now_column("updated_at"))
 
 
-class SourceChangeRow(Base, table=True):  # type: ignore[misc] # as SourceRow
+class SourceChangeRow(Base, table=True):  # type: ignore[call-arg, misc] # as SourceRow
     """Who changed which connection, and what: secrets by fingerprint only. Never updated."""
 
     __tablename__ = "source_change"
@@ -77,7 +77,7 @@ class SourceChangeRow(Base, table=True):  # type: ignore[misc] # as SourceRow
     changed_at: datetime = Field(sa_column=utc_now_column("changed_at"))
 
 
-class RejectRow(Base, table=True):  # type: ignore[misc] # as SourceRow
+class RejectRow(Base, table=True):  # type: ignore[call-arg, misc] # as SourceRow
     """One event of a delivery that could not be read. body: a delivery of this event alone."""
 
     __tablename__ = "reject"
@@ -104,7 +104,7 @@ class RejectRow(Base, table=True):  # type: ignore[misc] # as SourceRow
     resolution: Any = Field(sa_column=Column(JSONB))
 
 
-class ReferenceRow(Base, table=True):  # type: ignore[misc] # as SourceRow
+class ReferenceRow(Base, table=True):  # type: ignore[call-arg, misc] # as SourceRow
     """What was stated about a person, team, calendar, stage map or rate, folded.
 
     The document is `json`: its text comes back as it was written.

@@ -21,10 +21,8 @@ Decimal_ = Annotated[
     msgspec.Meta(pattern=r"^-?[0-9]{1,18}(\.[0-9]{1,10})?\Z", description="exact decimal as text"),
 ]
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z", description="ISO 4217 code")]
-Day = Annotated[
-    str,
-    msgspec.Meta(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]\Z", description="calendar date"),
-]
+DAY_PATTERN = r"^[0-9]{4}-[01][0-9]-[0-3][0-9]\Z"
+Day = Annotated[str, msgspec.Meta(pattern=DAY_PATTERN, description="calendar date")]
 Share = Annotated[
     str,
     msgspec.Meta(

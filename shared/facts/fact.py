@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import msgspec
+import msgspec.inspect
 
-from shared.clock import parse_instant, to_epoch_ms
+from shared.clock import parse_day, parse_instant, to_epoch_ms
 from shared.errors import InvalidValue
 from shared.events.catalogue import RECORD_KIND_BY_TYPE, RecordKind
-from shared.events.envelope import Envelope, invalid_from_msgspec, sequence_instant
+from shared.events.envelope import (
+    INSTANT_PATTERN,
+    Envelope,
+    invalid_from_msgspec,
+    sequence_instant,
+)
+from shared.events.records import DAY_PATTERN
 
 WHOLE_LIST = "*"
 """The member name under which "this list is complete" is stated."""
@@ -60,6 +67,7 @@ def read_fact(envelope: Envelope) -> Fact:
     if prefix != kind.name or not record_id:
         msg = f"subject must be {kind.name}/<id>, got {envelope.subject[:80]!r}"
         raise InvalidValue(msg, pointer="/subject")
+    parse_instant(envelope.time)
     recorded_at = parse_instant(envelope.recordedtime)
     if sequence_instant(envelope.sequence) > recorded_at + FUTURE_TOLERANCE:
         msg = "the fact is dated more than ten minutes after it arrived; check the source's clock"
@@ -86,6 +94,8 @@ def _flatten(
     suffix = ""
     if kind.dated:
         stated = getattr(data, "effective_from", msgspec.UNSET)
+        if stated is not msgspec.UNSET:
+            _checked(parse_day, stated, "effective_from")
         suffix = "@" + (envelope.time if stated is msgspec.UNSET else stated)
     encoded_names = data.__struct_encode_fields__
     for attribute, name in zip(data.__struct_fields__, encoded_names, strict=True):
@@ -99,4 +109,30 @@ def _flatten(
             for member, said in value.items():
                 yield f"{name}:{member}{suffix}", said
         else:
+            if value is not None and (parse := _CALENDAR_FIELDS.get((kind.name, name))):
+                _checked(parse, value, name)
             yield name + suffix, msgspec.to_builtins(value)
+
+
+def _checked(parse: Callable[[str], object], text: str, name: str) -> None:
+    """The models' patterns know digits, not calendars: refuse 2025-02-31 before it is stored."""
+    try:
+        parse(text)
+    except InvalidValue as error:
+        raise error.at(f"/data/{name}") from None
+
+
+def _calendar_fields() -> Iterator[tuple[tuple[str, str], Callable[[str], object]]]:
+    """Which fields are days and which are instants, read off the models."""
+    parsers = {DAY_PATTERN: parse_day, INSTANT_PATTERN: parse_instant}
+    for kind in RECORD_KIND_BY_TYPE.values():
+        for field in msgspec.structs.fields(kind.model):
+            stated = msgspec.inspect.type_info(field.type)
+            options = stated.types if isinstance(stated, msgspec.inspect.UnionType) else (stated,)
+            for option in options:
+                plain = option.type if isinstance(option, msgspec.inspect.Metadata) else option
+                if isinstance(plain, msgspec.inspect.StrType) and plain.pattern in parsers:
+                    yield (kind.name, field.encode_name), parsers[plain.pattern]
+
+
+_CALENDAR_FIELDS = dict(_calendar_fields())

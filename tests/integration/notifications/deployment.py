@@ -16,6 +16,8 @@ from typing import Any
 
 import asyncpg
 import httpx
+import msgspec
+from aiokafka import TopicPartition
 
 from services.notifications import wiring
 from services.notifications.domain.signals import Signal, signal_document
@@ -29,6 +31,7 @@ from shared.http.auth import Role
 from shared.http.keys import LOCAL_ISSUER, generate_key_pair, read_private_key, sign_token
 from shared.kafka.clients import ensure_topics, make_consumer, make_producer
 from shared.runtime.service import Parts, build_parts
+from shared.settings import load
 from tests.support.listen import bound_socket
 from tests.support.mail_server import MailServer
 from tests.support.slack_server import TOKEN, SlackServer
@@ -145,10 +148,7 @@ class Deployment:
     async def parts(self) -> AsyncIterator[Parts[NotificationsSettings]]:
         """The parts of one process of the service, in this process."""
         with _environment(self.environment()):
-            # As `load` does; the class's own signature asks for every field.
-            settings: NotificationsSettings = NotificationsSettings.model_validate(
-                NotificationsSettings().model_dump()  # type: ignore[call-arg]
-            )
+            settings = load(NotificationsSettings)
         parts = await build_parts("notifications", settings)
         try:
             yield parts
@@ -203,6 +203,7 @@ class Deployment:
         listener = bound_socket()
         port = listener.getsockname()[1]
         listener.close()
+        log = (self.keys / "process.log").open("ab")
         started = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -210,7 +211,7 @@ class Deployment:
             command,
             cwd=ROOT,
             env={**_plain_environment(), **self.environment(), f"{PREFIX}PORT": str(port), **more},
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=log.fileno(),
         )
         try:
             yield started
@@ -218,6 +219,7 @@ class Deployment:
             if started.returncode is None:
                 started.send_signal(signal.SIGTERM)
             await asyncio.wait_for(started.wait(), PATIENCE_S)
+            log.close()
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """What a query finds in the service's schema."""
@@ -256,9 +258,6 @@ class Deployment:
 
     async def published(self, topic: str, count: int) -> list[dict[str, Any]]:
         """The first `count` values of a topic with one partition."""
-        import msgspec
-        from aiokafka import TopicPartition
-
         place = TopicPartition(self.topic_prefix + topic, 0)
         reader = make_consumer(self.bootstrap, group=f"{self.topic_prefix}r", client_id="test")
         await reader.start()

@@ -7,7 +7,14 @@ import pytest
 from services.notifications.domain.signals import EpisodeState
 from shared.events.catalogue import NOTIFICATIONS_JOURNAL
 from shared.http.auth import Role
-from tests.integration.notifications.deployment import COMPANY, Deployment, later, until
+from tests.integration.notifications.deployment import (
+    COMPANY,
+    Deployment,
+    later,
+    person_fact,
+    team_fact,
+    until,
+)
 from tests.unit.notifications.builders import a_signal
 
 OTHERS = later(a_signal(1, title="Beta is stalled", person="rep-2"), "another-episode")
@@ -128,8 +135,6 @@ async def test_a_subscription_is_a_way_for_alerts_that_had_none(deployment: Depl
 
 
 async def test_a_teams_alert_shows_to_who_sees_the_whole_team(deployment: Deployment) -> None:
-    from tests.integration.notifications.deployment import person_fact, team_fact
-
     members = [
         person_fact("rep-1", teams={"team-east": True}),
         person_fact("boss", teams={"team-east": True}),

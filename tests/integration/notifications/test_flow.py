@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from services.notifications.domain.signals import EpisodeState
 from services.notifications.wiring import rebuild
@@ -20,6 +21,10 @@ from tests.unit.notifications.builders import a_signal
 OPENED = a_signal(1)
 CHANGED = a_signal(2, EpisodeState.CHANGED, title="Acme renewal is still stalled")
 CLOSED = a_signal(3, EpisodeState.CLOSED, title="Acme renewal is still stalled")
+
+
+def _slack_has(deployment: Deployment, count: int) -> bool:
+    return len(deployment.slack.received) == count
 
 
 async def test_an_episode_is_one_slack_message_and_one_mail_thread(deployment: Deployment) -> None:
@@ -88,18 +93,21 @@ async def test_duplicates_and_disorder_tell_the_same(deployment: Deployment) -> 
 async def test_a_rebuild_sends_nothing_again(deployment: Deployment) -> None:
     quiet = later(a_signal(1, title="Beta is stalled"), "another-episode")
     events = len(COMPANY) + 4
-    async with deployment.consumer() as parts:
+    async with deployment.consumer():
         await deployment.send(*COMPANY)
         await deployment.consumed(len(COMPANY))
         for count, said in enumerate([OPENED, CHANGED, CLOSED, quiet], start=1):
             await deployment.say(said)
-            await until(lambda count=count: len(deployment.slack.received) == count)
+            await until(partial(_slack_has, deployment, count))
         await deployment.settled()
         before = len(deployment.slack.received), len(deployment.mail.received)
         alerts = await deployment.rows("SELECT * FROM alert ORDER BY number")
         people = await deployment.rows("SELECT * FROM record ORDER BY kind, id")
 
+    async with deployment.parts() as parts:
         await rebuild(parts)
+    assert await deployment.rows("SELECT * FROM record") == []
+    async with deployment.consumer():
         await deployment.consumed(events)
         await deployment.settled()
     assert (len(deployment.slack.received), len(deployment.mail.received)) == before
