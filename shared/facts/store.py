@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.facts.fact import Fact
 from shared.facts.record import Record, decode_record, encode_record
+from shared.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -62,6 +63,7 @@ async def fold_into_store(
                 merged_into=record.value("merged_into"),
             )
         )
+    await failpoint("facts.folded")
     await _write(tx, changed)
     return changed
 

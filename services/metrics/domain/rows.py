@@ -1,0 +1,203 @@
+"""Deal rows: one a validity interval, each with what the deal would count for if time stood there.
+
+A won or lost interval of the past carries the credit of *its* stay: the deal is projected once
+more from what had been said before the interval ended. So a sum as of any instant is read from
+rows alone, and at the present instant equals the cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import msgspec
+
+from services.metrics.domain.contributions import (
+    LOST_DEALS,
+    NO_CURRENCY,
+    NO_DECISION,
+    WON_DEALS,
+    ZERO,
+    Cell,
+    CellKey,
+    DealSpan,
+    people_key,
+)
+from services.metrics.domain.contributions import BOOKED, BOOKED_WHOLE
+from shared.clock import parse_instant, to_epoch_ms
+from shared.facts.deal import DealTimeline, Lost, Won, project_deal
+from shared.facts.record import Record
+from shared.facts.reference import LOST, WON, Identities, StageMaps
+from shared.money import allocate
+
+CLOSED = (WON, LOST)
+
+
+class DealRow(NamedTuple):
+    """A deal during [valid_from_ms, valid_to_ms), as the table `deal_span` holds it.
+
+    outcome: the measure a closed deal counts in, None while open. closed_ms: the credit instant,
+    or the loss. closed_owner: the owner then. closed_amount: that counts; of a loss the last one
+    before it. shares: person → exact share as JSON text, None when the owner has it all.
+    seen_by: key of everybody whom the deal concerns.
+    """
+
+    deal_id: str
+    valid_from_ms: int
+    valid_to_ms: int | None
+    status: str
+    stage: str | None
+    stage_name: str | None
+    pipeline: str
+    owner: str | None
+    seen_by: str
+    amount: Decimal | None
+    currency: str | None
+    close_date: date | None
+    probability: Decimal | None
+    category: str | None
+    stage_entered_ms: int | None
+    created_ms: int | None
+    outcome: str | None
+    closed_ms: int | None
+    closed_owner: str | None
+    closed_amount: Decimal | None
+    shares: str | None
+    deal_type: str | None
+    account: str | None
+    name: str | None
+
+
+class Reference(NamedTuple):
+    """What gives a record its meaning."""
+
+    stage_maps: StageMaps
+    identities: Identities
+    reopen_grace: timedelta
+    no_decision_reasons: Collection[str]
+
+
+def deal_rows(
+    record: Record, deal: DealTimeline, spans: Collection[DealSpan], reference: Reference
+) -> tuple[DealRow, ...]:
+    """The rows of a deal that counts, from its projected spans; none when it does not."""
+    rows = []
+    for span in spans:
+        known = deal
+        if span.status in CLOSED and span.valid_to_ms is not None:
+            known = _until(record, deal, span.valid_to_ms, reference)
+        rows.append(_row(span, known, reference))
+    return tuple(rows)
+
+
+def _until(record: Record, deal: DealTimeline, end_ms: int, reference: Reference) -> DealTimeline:
+    """The deal by what was said before `end_ms`; a closing that is stated for later is not yet."""
+    fields = dict(record.fields)
+    closed_at = record.value("closed_at")
+    if closed_at is not None and to_epoch_ms(parse_instant(closed_at)) >= end_ms:
+        fields.pop("closed_at", None)
+    limit = f"{end_ms:015d}"
+    history = {}
+    for name, kept in record.history.items():
+        before = [said for said in kept if said.sequence < limit]
+        if before:
+            history[name] = before
+    return project_deal(
+        deal.deal_id,
+        Record(fields=fields, history=history),
+        reference.stage_maps,
+        reference.identities,
+        reference.reopen_grace,
+    )
+
+
+def _row(span: DealSpan, deal: DealTimeline, reference: Reference) -> DealRow:
+    closed: Won | Lost | None = None
+    outcome = shares = None
+    concerned = {span.owner}
+    if span.status == WON and deal.won is not None:
+        closed, outcome = deal.won, WON_DEALS
+        concerned |= set(deal.won.credited) | set(deal.won.overlays)
+        shares = _shares_text(deal.won.splits)
+    elif span.status == LOST and deal.lost is not None:
+        closed = deal.lost
+        reason = (deal.lost.reason or "").strip().lower()
+        outcome = NO_DECISION if reason in reference.no_decision_reasons else LOST_DEALS
+    if closed is not None:
+        concerned.add(closed.owner)
+    return DealRow(
+        deal_id=span.deal_id,
+        valid_from_ms=span.valid_from_ms,
+        valid_to_ms=span.valid_to_ms,
+        status=span.status,
+        stage=span.stage,
+        stage_name=span.stage_name,
+        pipeline=span.pipeline,
+        owner=span.owner,
+        seen_by=people_key(person for person in concerned if person),
+        amount=span.amount,
+        currency=span.currency,
+        close_date=span.close_date,
+        probability=span.probability,
+        category=span.category,
+        stage_entered_ms=span.stage_entered_ms,
+        created_ms=span.created_ms,
+        outcome=outcome,
+        closed_ms=None if closed is None else closed.instant_ms,
+        closed_owner=None if closed is None else closed.owner,
+        closed_amount=None if closed is None else closed.amount,
+        shares=shares,
+        deal_type=span.deal_type,
+        account=span.account,
+        name=span.name,
+    )
+
+
+def _shares_text(splits: Mapping[str, Fraction]) -> str | None:
+    if not splits:
+        return None
+    return msgspec.json.encode({p: str(share) for p, share in sorted(splits.items())}).decode()
+
+
+class ClosedRow(NamedTuple):
+    """The columns of a closed row that its sums are made of."""
+
+    outcome: str
+    closed_owner: str | None
+    closed_amount: Decimal | None
+    currency: str | None
+    shares: str | None
+    deal_type: str | None
+
+
+def cells_of_row(row: ClosedRow, day: date) -> list[Cell]:
+    """What a closed row adds on its day: the same cells that `contributions.project` makes."""
+    priced = row.closed_amount is not None and row.currency is not None
+    amount = row.closed_amount if priced and row.closed_amount is not None else ZERO
+    currency = row.currency if priced and row.currency is not None else NO_CURRENCY
+
+    def cell(measure: str, people: str, of: Decimal) -> Cell:
+        return Cell(CellKey(measure, people, day, currency, row.deal_type or ""), of, 1)
+
+    cells = []
+    if row.closed_owner is not None:
+        cells.append(cell(row.outcome, row.closed_owner, amount))
+    if row.outcome != WON_DEALS or not priced:
+        return cells
+    credited = credited_of(row)
+    if credited and sum(credited.values(), Fraction(0)) == 1:
+        parts = allocate(amount, credited, currency)
+        cells += [cell(BOOKED, person, part) for person, part in parts.items()]
+        cells.append(cell(BOOKED_WHOLE, people_key(credited), amount))
+    return cells
+
+
+def credited_of(row: ClosedRow) -> Mapping[str, Fraction]:
+    """Person → exact share of a won row."""
+    if row.shares is not None:
+        stated: dict[str, Any] = msgspec.json.decode(row.shares)
+        return {person: Fraction(text) for person, text in stated.items()}
+    return {} if row.closed_owner is None else {row.closed_owner: Fraction(1)}
