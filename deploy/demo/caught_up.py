@@ -48,9 +48,7 @@ _OUTDATED = " + ".join(
 _DUE = (
     "(SELECT count(*) FROM metrics.root r, metrics.simulated_clock c WHERE r.next_due <= c.instant)"
 )
-_MESSAGES = (
-    "(SELECT count(*) FROM notifications.delivery WHERE status IN ('waiting', 'sending'))"
-)
+_MESSAGES = "(SELECT count(*) FROM notifications.delivery WHERE status = 'pending')"
 _LETTERS = " UNION ALL ".join(
     f"SELECT '{schema}' AS service, topic, cause, detail FROM {schema}.dead_letter"  # noqa: S608
     for schema in READERS
@@ -113,7 +111,7 @@ class Watch:
         left |= {"events to publish": row["outboxes"], "marked roots": row["marks"]}
         if settled and not any(left.values()):
             more = await self.connection.fetchrow(
-                f"SELECT {_OUTDATED} AS outdated, {_DUE} AS due, {_MESSAGES} AS messages"  # noqa: S608
+                f"SELECT {_OUTDATED} AS outdated, {_DUE} AS due, {_MESSAGES} AS messages"
             )
             if more is not None:
                 left |= {

@@ -9,8 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
-import httpx
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 
 from tests.simulator import Delivery
 from tests.simulator.setup import HOOK_PATH, PUBLIC_URL
@@ -23,7 +24,7 @@ TRIES = 30
 LONGEST_PAUSE_S = 5.0
 FIRST_PAUSE_S = 0.1
 TIMEOUT_S = 30.0
-TOO_MANY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
+TOO_MANY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 SHOWN_CHARS = 300
 
 
@@ -50,17 +51,18 @@ class Sender:
     async def send(self, deliveries: Iterable[Delivery]) -> None:
         """Post all, `AT_ONCE` at a time; returns when each was accepted or given up."""
         waiting = iter(deliveries)
-        limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
         async with (
-            httpx.AsyncClient(
-                base_url=self.base_url, timeout=TIMEOUT_S, limits=limits, trust_env=False
+            ClientSession(
+                self.base_url,
+                connector=TCPConnector(limit=AT_ONCE),
+                timeout=ClientTimeout(total=TIMEOUT_S),
             ) as client,
             asyncio.TaskGroup() as group,
         ):
             for _ in range(AT_ONCE):
                 group.create_task(self._work(client, waiting))
 
-    async def _work(self, client: httpx.AsyncClient, waiting: Iterator[Delivery]) -> None:
+    async def _work(self, client: ClientSession, waiting: Iterator[Delivery]) -> None:
         for delivery in waiting:
             answer = await self._post(client, delivery)
             if answer is not None:
@@ -69,7 +71,7 @@ class Sender:
             self.sent.events += delivery.events
             self.on_sent(delivery.events)
 
-    async def _post(self, client: httpx.AsyncClient, delivery: Delivery) -> str | None:
+    async def _post(self, client: ClientSession, delivery: Delivery) -> str | None:
         """None once accepted, else what was answered last."""
         path = HOOK_PATH if delivery.kind == "hubspot" else EVENTS_PATH
         answer = ""
@@ -80,14 +82,15 @@ class Sender:
             )
             pause_s = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
             try:
-                response = await client.post(path, content=delivery.body, headers=headers)
-            except httpx.TransportError as error:
+                async with client.post(path, data=delivery.body, headers=headers) as response:
+                    text = await response.text()
+            except (ClientError, TimeoutError, OSError) as error:
                 answer = f"POST {path}: {type(error).__name__}"
             else:
-                if response.is_success:
+                if response.ok:
                     return None
-                answer = f"POST {path}: {response.status_code} {response.text[:SHOWN_CHARS]}"
-                if response.status_code not in TOO_MANY:
+                answer = f"POST {path}: {response.status} {text[:SHOWN_CHARS]}"
+                if response.status not in TOO_MANY:
                     return answer
                 pause_s = _retry_after_s(response, pause_s)
             self.sent.tried_again += 1
@@ -95,6 +98,6 @@ class Sender:
         return answer
 
 
-def _retry_after_s(response: httpx.Response, otherwise_s: float) -> float:
+def _retry_after_s(response: ClientResponse, otherwise_s: float) -> float:
     text = response.headers.get("Retry-After", "")
     return min(float(text), LONGEST_PAUSE_S) if text.isdigit() else otherwise_s

@@ -113,7 +113,7 @@ def migrate_spec(service: str, infrastructure: Infrastructure) -> ProcessSpec:
     return ProcessSpec(
         name=f"{service}-migrate",
         argv=(sys.executable, "-m", f"services.{service}", "migrate"),
-        env={**os.environ, **environment(service, infrastructure)},
+        env={**os.environ, **environment(service, infrastructure, port=0)},
         cwd=ROOT,
         ready_timeout_s=MIGRATE_TIMEOUT_S,
         secrets=infrastructure.secrets,
@@ -131,16 +131,10 @@ def service_spec(service: Service, infrastructure: Infrastructure, port: int) ->
             except httpx.HTTPError:
                 return False
 
-    prefix = f"ATTAIN_{service.service.upper()}_"
     return ProcessSpec(
         name=service.name,
         argv=(sys.executable, "-m", f"services.{service.service}", service.role),
-        env={
-            **os.environ,
-            **environment(service.service, infrastructure),
-            f"{prefix}HOST": LOOPBACK,
-            f"{prefix}PORT": str(port),
-        },
+        env={**os.environ, **environment(service.service, infrastructure, port)},
         cwd=ROOT,
         ready=ready,
         ready_timeout_s=READY_TIMEOUT_S,
@@ -149,8 +143,11 @@ def service_spec(service: Service, infrastructure: Infrastructure, port: int) ->
     )
 
 
-def environment(service: str, infrastructure: Infrastructure) -> dict[str, str]:
-    """Environment variables that the service reads its settings from."""
+def environment(service: str, infrastructure: Infrastructure, port: int) -> dict[str, str]:
+    """Environment variables that a process of the service reads its settings from.
+
+    port: that it listens on; 0 for a process that serves nothing.
+    """
     prefix = f"ATTAIN_{service.upper()}_"
     own = {f"{prefix}SECRETS_KEY": infrastructure.secrets_key} if service == "ingest" else {}
     return {
@@ -162,6 +159,8 @@ def environment(service: str, infrastructure: Infrastructure) -> dict[str, str]:
         f"{prefix}ISSUER": LOCAL_ISSUER,
         f"{prefix}AUDIENCE": LOCAL_AUDIENCE,
         f"{prefix}TOPIC_PREFIX": infrastructure.topic_prefix,
+        f"{prefix}HOST": LOOPBACK,
+        f"{prefix}PORT": str(port),
         **own,
         **infrastructure.more.get(service, {}),
     }

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+LOCK_ROOTS = """
+    SELECT id, contribution::text AS contribution, reference_version, next_due
+    FROM root WHERE kind = $1 AND id = ANY($2::text[])
+    ORDER BY id FOR UPDATE SKIP LOCKED
+"""
+"""Roots in byte order, those that another transaction holds left out."""
+
+HOLD_VERSION = "SELECT version, code_version FROM reference_version FOR SHARE"
+"""The version of reference data, kept from changing until the transaction ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class LockedRoot:
@@ -204,13 +214,7 @@ class Settler(Generic[R]):
     ) -> list[LockedRoot]:
         """Lock roots in byte order, creating absent ones; those another holds are skipped."""
         ids = sorted(wanted)
-        rows = await tx.fetch(
-            "SELECT id, contribution::text AS contribution, reference_version, next_due "
-            "FROM root WHERE kind = $1 AND id = ANY($2::text[]) ORDER BY id "
-            "FOR UPDATE SKIP LOCKED",
-            kind,
-            ids,
-        )
+        rows = await tx.fetch(LOCK_ROOTS, kind, ids)
         found = {row["id"] for row in rows}
         missing = [root_id for root_id in ids if root_id not in found]
         if missing:
@@ -274,7 +278,7 @@ class Settler(Generic[R]):
         return self._reference, version
 
     async def _version(self, tx: Connection) -> int:
-        row = await tx.fetchrow("SELECT version, code_version FROM reference_version FOR SHARE")
+        row = await tx.fetchrow(HOLD_VERSION)
         if row is None or row["code_version"] > self.projector.code_version:
             msg = "newer code has projected in this schema; stop this process and deploy that code"
             raise Misconfigured(msg)

@@ -155,7 +155,7 @@ class Consumer:
                 await consumer.start()
                 while not stop.is_set():
                     await self._step(consumer)
-            except (KafkaError, *BROKEN) as error:
+            except (KafkaError, *BROKEN, *RETRIED) as error:
                 log.warning("consume.retry", group=self.group, error=type(error).__name__)
                 await asyncio.sleep(RETRY_S)
             finally:

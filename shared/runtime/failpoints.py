@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +59,9 @@ class _Armed:
     hits: int = 0
 
 
-_armed: dict[str, _Armed] = {}
+Hook = Callable[[], Awaitable[None]]
+
+_armed: dict[str, _Armed | Hook] = {}
 
 
 def arm(specification: str) -> None:
@@ -79,10 +83,23 @@ def arm_from_environment() -> None:
     arm(os.environ.get(VARIABLE, ""))
 
 
+@contextmanager
+def hooked(name: str, hook: Hook) -> Iterator[None]:
+    """Await `hook` at the failpoint while the context is open: for tests in one process."""
+    if name not in NAMES:
+        msg = f"no failpoint is called {name!r}"
+        raise Misconfigured(msg)
+    _armed[name] = hook
+    try:
+        yield
+    finally:
+        _armed.pop(name, None)
+
+
 async def failpoint(name: str) -> None:
-    """Act here, when armed. Costs one dictionary look-up when nothing is armed."""
+    """Act here, when armed. Costs one test when nothing is armed."""
     if _armed and (armed := _armed.get(name)) is not None:
-        await _act(name, armed)
+        await (_act(name, armed) if isinstance(armed, _Armed) else armed())
 
 
 async def _act(name: str, armed: _Armed) -> None:

@@ -29,6 +29,10 @@ RETRY_S = 1.0
 SEND_TIMEOUT_S = 15.0
 KEEP_PUBLISHED = "7 days"
 
+UNPUBLISHED = """
+    SELECT id, topic, key, value FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT $1
+"""
+
 log = structlog.get_logger()
 
 
@@ -66,11 +70,7 @@ class Relay:
                 await stop_quietly(producer)
 
     async def _publish(self, connection: Connection, producer: AIOKafkaProducer) -> int:
-        rows = await connection.fetch(
-            "SELECT id, topic, key, value FROM outbox WHERE published_at IS NULL "
-            "ORDER BY id LIMIT $1",
-            BATCH_ROWS,
-        )
+        rows = await connection.fetch(UNPUBLISHED, BATCH_ROWS)
         if not rows:
             return 0
         await failpoint("relay.read")

@@ -24,13 +24,19 @@ from shared.clock import to_text
 from shared.db.migrate import sqlalchemy_url
 from shared.db.pool import Connection, Pool, create_pool
 from shared.db.tables import add_runtime_tables, service_metadata
-from shared.events.catalogue import CRM_BILLING, CRM_DEALS, RECORD_KINDS, topics
+from shared.events.catalogue import CRM_BILLING, CRM_DEALS, CRM_PEOPLE, RECORD_KINDS, topics
 from shared.events.envelope import Envelope, encode, encode_data, sequence_of
 from shared.facts.fact import read_fact
 from shared.facts.marks import RootKey, Touched, count_marks
 from shared.facts.record import Record
-from shared.facts.settle import LockedRoot, Projected, Settled, Settler
-from shared.facts.store import fold_into_store, load_children, load_records
+from shared.facts.settle import (
+    LockedRoot,
+    Projected,
+    Settled,
+    Settler,
+    raise_reference_version,
+)
+from shared.facts.store import fold_into_store, load_children, load_kind, load_records
 from shared.facts.tables import add_fact_tables
 from shared.kafka.clients import ensure_topics, make_producer
 from shared.runtime.consume import Consumer, Handler, Message, Subscription
@@ -64,16 +70,25 @@ async def create_schema(url: str) -> None:
 
 
 class PaidDeals:
-    """Projector: a deal gives its payments' sum to its owner; merged and deleted ones nothing."""
+    """Projector: a deal gives its payments' sum to its owner; a deleted one gives nothing.
+
+    Its reference data: owners who are said to be inactive, whose deals give nothing either.
+    """
 
     kinds = ("deal",)
     code_version = 1
 
-    async def load_reference(self, tx: Connection) -> None:
-        """There is none."""
+    async def load_reference(self, tx: Connection) -> frozenset[str]:
+        """Owners who are inactive."""
+        people = await load_kind(tx, "person")
+        return frozenset(
+            owner
+            for owner, person in people.items()
+            if False in dict(person.dated("active")).values()
+        )
 
     async def project(
-        self, tx: Connection, kind: str, roots: Sequence[LockedRoot], reference: None
+        self, tx: Connection, kind: str, roots: Sequence[LockedRoot], reference: frozenset[str]
     ) -> Projected:
         """Sum payments per owner and add the difference to what is stored."""
         ids = [root.key.id for root in roots]
@@ -82,7 +97,9 @@ class PaidDeals:
         settled = []
         change: dict[str, Decimal] = defaultdict(Decimal)
         for root in roots:
-            now = contribution(deals.get(root.key.id), payments.get(f"deal/{root.key.id}", []))
+            now = contribution(
+                deals.get(root.key.id), payments.get(f"deal/{root.key.id}", []), reference
+            )
             for sign, text in ((-1, root.contribution), (1, now)):
                 if text is not None:
                     owner, amount = text.strip('"').split(" ")
@@ -103,9 +120,13 @@ async def add_paid(tx: Connection, change: dict[str, Decimal]) -> None:
     )
 
 
-def contribution(deal: Record | None, payments: Sequence[tuple[str, Record]]) -> str | None:
+def contribution(
+    deal: Record | None, payments: Sequence[tuple[str, Record]], inactive: frozenset[str]
+) -> str | None:
     """`"<owner> <amount>"` as JSON text, or None."""
     if deal is None or deal.value("deleted") or not deal.value("owner"):
+        return None
+    if deal.value("owner") in inactive:
         return None
     paid = sum((Decimal(p.value("amount") or 0) for _, p in payments), Decimal(0))
     return f'"{deal.value("owner")} {paid}"' if paid else None
@@ -117,11 +138,13 @@ def parent_of(kind: str, record: Record) -> str | None:
     return f"deal/{deal}" if deal else None
 
 
-def handler_for(settler: Settler[None]) -> Handler:
+def handler_for(settler: Settler[frozenset[str]]) -> Handler:
     """Fold a batch and settle the deals it touches."""
 
     async def handle(tx: Connection, messages: Sequence[Message]) -> None:
         folded = await fold_into_store(tx, [m.body for m in messages], parent_of)
+        if any(change.kind == "person" for change in folded):
+            await raise_reference_version(tx)
         touched = set()
         for change in folded:
             if change.kind == "deal":
@@ -135,8 +158,8 @@ def handler_for(settler: Settler[None]) -> Handler:
 
 
 SUBSCRIPTION = Subscription(
-    topics=(CRM_DEALS, CRM_BILLING),
-    readers={RECORD_KINDS[kind].type: read_fact for kind in ("deal", "payment")},
+    topics=(CRM_DEALS, CRM_BILLING, CRM_PEOPLE),
+    readers={RECORD_KINDS[kind].type: read_fact for kind in ("deal", "payment", "person")},
 )
 
 
@@ -164,7 +187,7 @@ class Workers:
     prefix: str
     count: int = 2
     batch_records: int = 50
-    settler_of: Callable[[], Settler[None]] = lambda: Settler(PaidDeals())
+    settler_of: Callable[[], Settler[frozenset[str]]] = lambda: Settler(PaidDeals())
     telemetry: list[Telemetry] = field(default_factory=list)
     pool: Pool = field(init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -194,7 +217,7 @@ class Workers:
         self.pool = pool
         return self
 
-    async def _settle(self, settler: Settler[None], pool: Pool) -> None:
+    async def _settle(self, settler: Settler[frozenset[str]], pool: Pool) -> None:
         while not self._stop.is_set():
             if not await settler.settle_waiting(pool):
                 await asyncio.sleep(0.05)

@@ -16,8 +16,9 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from services.ingest.adapters.hubspot_properties import check_mapping, patch_of
+from services.ingest.adapters.hubspot_properties import MAPPABLE, patch_of
 from services.ingest.adapters.hubspot_signature import LEGACY_OPTION, verify
+from services.ingest.adapters.mapping import check_mapping
 from services.ingest.domain.checks import Unacceptable, classify
 from services.ingest.domain.translation import (
     MAX_EXCERPT,
@@ -163,7 +164,7 @@ class HubSpot:
             if (option, value) not in {(LEGACY_OPTION, "accept"), (LEGACY_OPTION, "refuse")}:
                 msg = f"the only option is {LEGACY_OPTION}: accept or refuse"
                 raise InvalidValue(msg, pointer=f"/options/{option}")
-        check_mapping(connection)
+        check_mapping(connection, MAPPABLE, source="HubSpot")
 
     def verify(self, request: RawRequest, connection: Connection, now: datetime) -> None:
         """Raise NotAuthentic unless one of the connection's secrets signed the request."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from services.ingest.adapters.mapping import CUSTOM, effective_mapping
+from services.ingest.adapters.values import calendar_date, decimal, flag, is_calendar_date
 from services.ingest.domain.checks import Unacceptable
 from services.ingest.domain.translation import Connection, record_id
 from shared.clock import from_epoch_ms, parse_instant, to_text
-from shared.errors import InvalidValue
-from shared.money import parse_decimal
-from shared.money import to_text as decimal_text
 
 DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "deal": {
@@ -33,13 +32,8 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
 }
 """Record kind → property → field. `hs_is_closed_won` has none: stage maps decide what is won."""
 
-CUSTOM = "custom."
-"""Prefix of a mapping's target that keeps a deal's property as a custom value, as text."""
-
 _DEAL_TYPES = {"newbusiness": "new", "existingbusiness": "expansion", "renewal": "renewal"}
-_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 _EPOCH_MS = re.compile(r"-?[0-9]{1,15}")
-_CALENDAR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def patch_of(
@@ -49,7 +43,8 @@ def patch_of(
 
     text: the value as HubSpot sent it; empty is cleared. Raises Unacceptable.
     """
-    target = effective_mapping(connection, kind).get(property_name)
+    mapping = effective_mapping(DEFAULTS[kind], connection.mapping.get(kind, {}))
+    target = mapping.get(property_name)
     if not target:
         return None
     if target.startswith(CUSTOM):
@@ -59,29 +54,6 @@ def patch_of(
     if target == "owner":
         return {target: record_id(connection, portal, text)}
     return {target: _READERS.get(target, str)(text)}
-
-
-def effective_mapping(connection: Connection, kind: str) -> dict[str, str]:
-    """Property → field. A field that the connection maps anew is filled by that property alone."""
-    overrides = connection.mapping.get(kind, {})
-    taken = set(overrides.values())
-    defaults = {name: to for name, to in DEFAULTS[kind].items() if to not in taken}
-    return {**defaults, **overrides}
-
-
-def check_mapping(connection: Connection) -> None:
-    """Raise InvalidValue, with a pointer, for a mapping onto what does not exist."""
-    for kind, mapping in connection.mapping.items():
-        if kind not in DEFAULTS:
-            msg = f"HubSpot connections map {', '.join(DEFAULTS)}; not {kind[:40]!r}"
-            raise InvalidValue(msg, pointer=f"/mapping/{kind}")
-        for name, target in mapping.items():
-            custom = kind == "deal" and target.startswith(CUSTOM) and len(target) > len(CUSTOM)
-            if target and not custom and target not in MAPPABLE[kind]:
-                known = ", ".join(sorted(MAPPABLE[kind]))
-                msg = f"{target[:40]!r} is no field to map to; use {known}"
-                msg += ", custom.<key>" if kind == "deal" else ""
-                raise InvalidValue(msg, pointer=f"/mapping/{kind}/{name}")
 
 
 MAPPABLE: Mapping[str, frozenset[str]] = {
@@ -102,13 +74,6 @@ MAPPABLE: Mapping[str, frozenset[str]] = {
 """Fields that a property can fill, by kind."""
 
 
-def _amount(text: str) -> str:
-    if not _DECIMAL.fullmatch(text):
-        msg = f"{text[:40]!r} is not a decimal number"
-        raise Unacceptable("invalid-value", msg)
-    return decimal_text(parse_decimal(text))
-
-
 def _instant_of(text: str) -> datetime:
     try:
         return from_epoch_ms(int(text)) if _EPOCH_MS.fullmatch(text) else parse_instant(text)
@@ -119,12 +84,8 @@ def _instant_of(text: str) -> datetime:
 
 def _day(text: str) -> str:
     """A calendar date: as written, or that of the instant in UTC, where HubSpot keeps midnight."""
-    if _CALENDAR_DATE.fullmatch(text):
-        try:
-            return date.fromisoformat(text).isoformat()
-        except ValueError:
-            msg = f"{text!r} is no calendar date"
-            raise Unacceptable("invalid-value", msg) from None
+    if is_calendar_date(text):
+        return calendar_date(text)
     return _instant_of(text).astimezone(UTC).date().isoformat()
 
 
@@ -139,22 +100,15 @@ def _deal_type(text: str) -> str:
     return _DEAL_TYPES[text]
 
 
-def _flag(text: str) -> bool:
-    if text not in {"true", "false"}:
-        msg = f"{text[:40]!r} is neither true nor false"
-        raise Unacceptable("invalid-value", msg)
-    return text == "true"
-
-
 _READERS: Mapping[str, Callable[[str], str | bool]] = {
-    "amount": _amount,
-    "probability": _amount,
+    "amount": decimal,
+    "probability": decimal,
     "currency": str.upper,
     "close_date": _day,
     "created_at": _instant,
     "closed_at": _instant,
     "next_step_at": _instant,
     "type": _deal_type,
-    "test": _flag,
+    "test": flag,
 }
 """How a field's text is read; the others are taken as they are, and the model judges them."""

@@ -22,7 +22,7 @@ SourceId = Annotated[
     str,
     Path(
         description="the connection's name, the last part of its hook's address",
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,99}\Z",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$",
     ),
 ]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=1_000)]

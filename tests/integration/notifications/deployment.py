@@ -100,6 +100,7 @@ class Deployment:
     slack: SlackServer
     mail: MailServer
     settings: dict[str, str] = field(default_factory=dict)
+    produced: int = 0
 
     def environment(self) -> dict[str, str]:
         """Variables of the service's processes."""
@@ -137,6 +138,7 @@ class Deployment:
                 await producer.send_and_wait(
                     self.topic_prefix + topic, key=event.subject.encode(), value=encode(event)
                 )
+                self.produced += 1
         finally:
             await producer.stop()
 
@@ -237,19 +239,20 @@ class Deployment:
         rows = await self.rows("SELECT channel, transition, status FROM delivery")
         return sorted((row["channel"] or "", row["transition"], row["status"]) for row in rows)
 
-    async def consumed(self, count: int) -> None:
-        """Wait until `count` records have been read over all topics."""
+    async def consumed(self) -> None:
+        """Wait until everything that was produced has been read."""
 
         async def done() -> bool:
             rows = await self.rows(
                 "SELECT coalesce(sum(greatest(next_offset, 0)), 0) AS read FROM consumer_offset"
             )
-            return bool(rows[0]["read"] >= count)
+            return bool(rows[0]["read"] >= self.produced)
 
         await until(done)
 
     async def settled(self) -> None:
-        """Wait until nothing waits to be sent."""
+        """Wait until everything has been read and nothing waits to be sent."""
+        await self.consumed()
 
         async def done() -> bool:
             return not await self.rows("SELECT 1 FROM delivery WHERE status = 'pending'")

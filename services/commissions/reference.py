@@ -1,0 +1,163 @@
+"""Reference data that deals and accounts are projected with, as of one version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.commissions.domain.exchange import RateBook, RateRow
+from services.commissions.domain.parse import parse_plan
+from services.commissions.domain.periods import Period, PeriodKind, parse_period, period_of
+from services.commissions.domain.plan import Assignment, DayRange, Plan, PlanVersion
+from shared.facts.record import Record
+from shared.facts.reference import Identities, StageMaps
+from shared.facts.store import load_kind
+from shared.money import parse_decimal
+from shared.org.people import Org
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Plans, assignments, rates, stage maps, people. Immutable."""
+
+    plans: Mapping[str, Plan]
+    assignments: Mapping[str, Sequence[Assignment]]
+    rates: RateBook
+    stage_maps: StageMaps
+    org: Org
+
+    @property
+    def identities(self) -> Identities:
+        """Who is who in the sources."""
+        return self.org.identities
+
+    @property
+    def fiscal_start_month(self) -> int:
+        """1 to 12."""
+        return self.org.calendar.fiscal_start_month
+
+    def year_of(self, day: date) -> Period:
+        """The fiscal year in which a day lies."""
+        return period_of(day, PeriodKind.YEAR, self.fiscal_start_month)
+
+    def year(self, label: str) -> Period:
+        """The fiscal year of that name. Raises InvalidValue."""
+        return parse_period(label, self.fiscal_start_month)
+
+    def graces(self, plan: Plan) -> list[timedelta]:
+        """The reopen graces that a plan's versions name, ascending."""
+        return sorted({version.reopen_grace for version in plan.versions})
+
+
+@dataclass(slots=True)
+class ReferenceLoader:
+    """Loads reference data; plan versions, which never change, are read once."""
+
+    _versions: dict[str, PlanVersion] = field(default_factory=dict)
+
+    async def load(self, tx: Connection) -> Reference:
+        """All of it as of `tx`, which holds its version. Raises InvalidValue where it is broken."""
+        people = await load_kind(tx, "person")
+        teams = await load_kind(tx, "team")
+        org = Org.build(people, teams, await load_kind(tx, "calendar"))
+        return Reference(
+            plans=await self._plans(tx),
+            assignments=await _assignments(tx),
+            rates=RateBook(_rates(await load_kind(tx, "rate"))),
+            stage_maps=StageMaps.build(await load_kind(tx, "stage_map"), org.zone),
+            org=org,
+        )
+
+    async def _plans(self, tx: Connection) -> dict[str, Plan]:
+        known = await tx.fetch("SELECT plan_id, hash FROM plan_version ORDER BY plan_id, version")
+        missing = [row["hash"] for row in known if row["hash"] not in self._versions]
+        for row in await tx.fetch(
+            "SELECT hash, document::text AS document FROM plan_version WHERE hash = ANY($1)",
+            missing,
+        ):
+            self._versions[row["hash"]] = parse_plan(msgspec.json.decode(row["document"]))
+        versions: dict[str, list[PlanVersion]] = {}
+        for row in known:
+            versions.setdefault(row["plan_id"], []).append(self._versions[row["hash"]])
+        return {plan_id: Plan(plan_id, tuple(found)) for plan_id, found in versions.items()}
+
+
+@dataclass(slots=True)
+class ReferenceCache:
+    """Reference data for readers, loaded anew when its version or the people change."""
+
+    loader: ReferenceLoader = field(default_factory=ReferenceLoader)
+    _key: tuple[object, ...] = ()
+    _reference: Reference | None = None
+
+    async def at(self, tx: Connection) -> Reference:
+        """As of `tx`, which is a snapshot (REPEATABLE READ) where the answer must be consistent."""
+        row = await tx.fetchrow(
+            "SELECT (SELECT version FROM reference_version) AS version, "
+            "(SELECT sum(next_offset) FROM consumer_offset "
+            "WHERE topic IN ('crm.people', 'crm.reference')) AS people"
+        )
+        key = () if row is None else tuple(row.values())
+        if self._reference is None or key != self._key:
+            self._reference, self._key = await self.loader.load(tx), key
+        return self._reference
+
+
+async def _assignments(tx: Connection) -> dict[str, list[Assignment]]:
+    found: dict[str, list[Assignment]] = {}
+    for row in await tx.fetch(
+        "SELECT payee, plan_id, first_day, last_day, quota::text AS quota, payout_currency "
+        "FROM assignment WHERE NOT deleted ORDER BY plan_id, payee, first_day, assignment_id"
+    ):
+        quota: dict[str, str] = msgspec.json.decode(row["quota"])
+        found.setdefault(row["plan_id"], []).append(
+            Assignment(
+                payee=row["payee"],
+                plan_id=row["plan_id"],
+                days=DayRange(row["first_day"], row["last_day"]),
+                quota=tuple((name, Decimal(amount)) for name, amount in sorted(quota.items())),
+                payout_currency=row["payout_currency"],
+            )
+        )
+    return found
+
+
+def _rates(records: Mapping[str, Record]) -> list[RateRow]:
+    """Rate rows of records `rate/<table>:<from>:<to>:<day>`; a rate of null was taken back."""
+    rows = []
+    for rate_id, record in records.items():
+        rate = record.value("rate")
+        if rate is None:
+            continue
+        said = record.latest("rate")
+        rows.append(
+            RateRow(
+                id=rate_id,
+                table=record.value("table"),
+                from_currency=record.value("from"),
+                to_currency=record.value("to"),
+                day=date.fromisoformat(record.value("day")),
+                rate=parse_decimal(rate),
+                source="" if said is None else said.event_id,
+            )
+        )
+    return rows
+
+
+async def assigned_plans(tx: Connection | Pool, payees: Sequence[str]) -> dict[str, set[str]]:
+    """Payee → plans of all their assignments, whenever they hold."""
+    found: dict[str, set[str]] = {}
+    for row in await tx.fetch(
+        "SELECT DISTINCT payee, plan_id FROM assignment WHERE NOT deleted AND payee = ANY($1)",
+        list(payees),
+    ):
+        found.setdefault(row["payee"], set()).add(row["plan_id"])
+    return found

@@ -1,0 +1,327 @@
+"""Tables of the schema `commissions`.
+
+Derived, made anew from the topics: records, roots, marks, quotas, credits, exceptions, statements.
+Owned: plan versions, assignments, periods, what closes fixed, the day up to which all is closed.
+The ledger is neither: it is only ever added to, and a rebuild posts the differences.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Numeric,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON
+from sqlmodel import Field
+
+from shared.db.tables import add_runtime_tables, service_metadata, table_base, utc_now_column
+from shared.facts.tables import add_fact_tables
+
+metadata = service_metadata("commissions")
+
+if TYPE_CHECKING:
+    from sqlmodel import SQLModel as Base
+else:  # made for this schema, which a type checker cannot follow
+    Base = table_base(metadata)
+
+add_runtime_tables(metadata)
+add_fact_tables(metadata)
+
+
+def _key() -> Column[Any]:
+    return Column(Text(collation="C"), primary_key=True)
+
+
+def _text(*, nullable: bool = False, default: str | None = None) -> Column[Any]:
+    return Column(Text(collation="C"), nullable=nullable, server_default=default)
+
+
+def _day(*, nullable: bool = False) -> Column[Any]:
+    return Column(Date, nullable=nullable)
+
+
+def _amount(*, nullable: bool = False) -> Column[Any]:
+    return Column(Numeric, nullable=nullable)
+
+
+def _instant(*, nullable: bool = False) -> Column[Any]:
+    return Column(DateTime(timezone=True), nullable=nullable)
+
+
+def _document() -> Column[Any]:
+    return Column(JSON, nullable=False)
+
+
+def _finite(*names: str) -> tuple[CheckConstraint, ...]:
+    """NUMERIC takes NaN and infinities; NaN compares greater than everything else."""
+    return tuple(
+        CheckConstraint(f"{name} < 'Infinity' AND {name} > '-Infinity'", name=f"{name}_finite")
+        for name in names
+    )
+
+
+class QuotaTargetRow(Base, table=True):
+    """A published quota: the greatest revision. Days are [start_day, end_day)."""
+
+    __tablename__ = "quota_target"
+    __table_args__ = (*_finite("amount"), Index("ix_quota_target_person", "person"))
+
+    quota_id: str = Field(sa_column=_key())
+    person: str | None = Field(sa_column=_text(nullable=True))
+    measure: str = Field(sa_column=_text())
+    start_day: date = Field(sa_column=_day())
+    end_day: date = Field(sa_column=_day())
+    amount: Decimal = Field(sa_column=_amount())
+    currency: str | None = Field(sa_column=_text(nullable=True))
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+    deleted: bool = Field(sa_column=Column(Boolean, nullable=False))
+
+
+class CreditRow(Base, table=True):
+    """One payee's credit for one component; `document` is all of it."""
+
+    __tablename__ = "credit"
+    __table_args__ = (
+        *_finite("original", "converted"),
+        Index("ix_credit_account", "payee", "plan_id", "day"),
+    )
+
+    deal_id: str = Field(sa_column=_key())
+    key: str = Field(sa_column=_key())
+    payee: str = Field(sa_column=_text())
+    plan_id: str = Field(sa_column=_text())
+    day: date = Field(sa_column=_day())
+    original: Decimal = Field(sa_column=_amount())
+    currency: str = Field(sa_column=_text())
+    converted: Decimal | None = Field(sa_column=_amount(nullable=True))
+    document: str = Field(sa_column=_document())
+
+
+class CreditExceptionRow(Base, table=True):
+    """Something of a deal that waits. payee: empty when nobody in particular is affected."""
+
+    __tablename__ = "credit_exception"
+    __table_args__ = (
+        Index("ix_credit_exception_account", "payee", "plan_id", "day"),
+        Index("ix_credit_exception_day", "day"),
+    )
+
+    deal_id: str = Field(sa_column=_key())
+    kind: str = Field(sa_column=_key())
+    event_key: str = Field(sa_column=_key())
+    plan_id: str = Field(sa_column=_key())
+    component_id: str = Field(sa_column=_key())
+    payee: str = Field(sa_column=_key())
+    day: date = Field(sa_column=_day())
+    message: str = Field(sa_column=_text())
+
+
+class StatementRow(Base, table=True):
+    """A statement as of now: for a closed period, as it would be today. version: of its content."""
+
+    __tablename__ = "statement"
+    __table_args__ = (
+        *_finite("own", "difference", "carry_out", "payable", "payout_amount"),
+        Index("ix_statement_end_day", "end_day"),
+        Index("ix_statement_period", "period", "payee", "plan_id"),
+    )
+
+    payee: str = Field(sa_column=_key())
+    plan_id: str = Field(sa_column=_key())
+    period: str = Field(sa_column=_key())
+    start_day: date = Field(sa_column=_day())
+    end_day: date = Field(sa_column=_day())
+    currency: str = Field(sa_column=_text())
+    own: Decimal = Field(sa_column=_amount())
+    difference: Decimal = Field(sa_column=_amount())
+    carry_out: Decimal = Field(sa_column=_amount())
+    payable: Decimal = Field(sa_column=_amount())
+    payout_currency: str = Field(sa_column=_text())
+    payout_amount: Decimal | None = Field(sa_column=_amount(nullable=True))
+    hash: str = Field(sa_column=_text())
+    waiting: bool = Field(sa_column=Column(Boolean, nullable=False))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    document: str = Field(sa_column=_document())
+
+
+class LedgerTransactionRow(Base, table=True):
+    """Postings that belong together, with their cause. number: counted within the account."""
+
+    __tablename__ = "ledger_transaction"
+    __table_args__ = (UniqueConstraint("payee", "plan_id", "number"),)
+
+    id: str = Field(sa_column=_key())
+    payee: str = Field(sa_column=_text())
+    plan_id: str = Field(sa_column=_text())
+    number: int = Field(sa_column=Column(BigInteger, nullable=False))
+    actor: str = Field(sa_column=_text())
+    plan_hash: str = Field(sa_column=_text())
+    event_ids: str = Field(sa_column=_document())
+    reverses: str | None = Field(sa_column=_text(nullable=True))
+    recorded_at: datetime = Field(sa_column=utc_now_column("recorded_at"))
+
+
+class PostingRow(Base, table=True):
+    """An amount added to an account for one line of one statement. Never changed or removed."""
+
+    __tablename__ = "posting"
+    __table_args__ = (
+        *_finite("amount"),
+        CheckConstraint("amount <> 0", name="moves_something"),
+        Index("ix_posting_account", "payee", "plan_id", "end_day"),
+    )
+
+    transaction_id: str = Field(
+        sa_column=Column(
+            Text(collation="C"), ForeignKey("commissions.ledger_transaction.id"), primary_key=True
+        )
+    )
+    ordinal: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    account: str = Field(sa_column=_text())
+    payee: str = Field(sa_column=_text())
+    plan_id: str = Field(sa_column=_text())
+    period: str = Field(sa_column=_text())
+    start_day: date = Field(sa_column=_day())
+    end_day: date = Field(sa_column=_day())
+    line_key: str = Field(sa_column=_text())
+    currency: str = Field(sa_column=_text())
+    amount: Decimal = Field(sa_column=_amount())
+
+
+class PlanVersionRow(Base, table=True):
+    """A plan document as it was saved. Immutable."""
+
+    __tablename__ = "plan_version"
+    __table_args__ = (UniqueConstraint("plan_id", "hash"),)
+
+    plan_id: str = Field(sa_column=_key())
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    hash: str = Field(sa_column=_text())
+    name: str = Field(sa_column=_text())
+    effective_from: date = Field(sa_column=_day())
+    effective_to: date | None = Field(sa_column=_day(nullable=True))
+    document: str = Field(sa_column=_document())
+    saved_by: str = Field(sa_column=_text())
+    saved_at: datetime = Field(sa_column=utc_now_column("saved_at"))
+
+
+class AssignmentRow(Base, table=True):
+    """A payee is on a plan from the first to the last day, both included."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (
+        CheckConstraint("last_day IS NULL OR last_day >= first_day", name="days"),
+        Index("ix_assignment_payee", "payee"),
+    )
+
+    assignment_id: str = Field(sa_column=_key())
+    payee: str = Field(sa_column=_text())
+    plan_id: str = Field(sa_column=_text())
+    first_day: date = Field(sa_column=_day())
+    last_day: date | None = Field(sa_column=_day(nullable=True))
+    quota: str = Field(sa_column=_document())
+    payout_currency: str | None = Field(sa_column=_text(nullable=True))
+    deleted: bool = Field(
+        sa_column=Column(Boolean, nullable=False, server_default=text("false"))
+    )
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+    changed_by: str = Field(sa_column=_text())
+    changed_at: datetime = Field(sa_column=utc_now_column("changed_at"))
+
+
+class PeriodRow(Base, table=True):
+    """A period on its way to being closed. Whoever closes is not who submitted.
+
+    one_seat: a deployment of one person, who may do both; its statements say so.
+    """
+
+    __tablename__ = "period"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'reviewing', 'closed')", name="state"),
+        CheckConstraint("end_day > start_day", name="days"),
+        CheckConstraint(
+            "(state = 'open') = (submitted_by IS NULL) AND (state = 'closed') = "
+            "(closed_by IS NOT NULL) AND (submitted_by IS NULL) = (submitted_at IS NULL) "
+            "AND (closed_by IS NULL) = (closed_at IS NULL)",
+            name="whole",
+        ),
+        CheckConstraint(
+            "closed_by IS NULL OR closed_by <> submitted_by OR one_seat",
+            name="maker_is_not_checker",
+        ),
+    )
+
+    period: str = Field(sa_column=_key())
+    start_day: date = Field(sa_column=_day())
+    end_day: date = Field(sa_column=_day())
+    state: str = Field(sa_column=_text())
+    submitted_by: str | None = Field(sa_column=_text(nullable=True))
+    submitted_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    closed_by: str | None = Field(sa_column=_text(nullable=True))
+    closed_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    one_seat: bool = Field(
+        sa_column=Column(Boolean, nullable=False, server_default=text("false"))
+    )
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class FixedStatementRow(Base, table=True):
+    """A statement as a close fixed it: never changed. closed_with: the period that was closed."""
+
+    __tablename__ = "fixed_statement"
+    __table_args__ = (
+        *_finite("own", "difference", "carry_in", "carry_out", "payable", "payout_amount"),
+        Index("ix_fixed_statement_period", "period", "payee", "plan_id"),
+    )
+
+    payee: str = Field(sa_column=_key())
+    plan_id: str = Field(sa_column=_key())
+    period: str = Field(sa_column=_key())
+    start_day: date = Field(sa_column=_day())
+    end_day: date = Field(sa_column=_day())
+    currency: str = Field(sa_column=_text())
+    own: Decimal = Field(sa_column=_amount())
+    difference: Decimal = Field(sa_column=_amount())
+    carry_in: Decimal = Field(sa_column=_amount())
+    carry_out: Decimal = Field(sa_column=_amount())
+    payable: Decimal = Field(sa_column=_amount())
+    payout_currency: str = Field(sa_column=_text())
+    payout_amount: Decimal | None = Field(sa_column=_amount(nullable=True))
+    hash: str = Field(sa_column=_text())
+    closed_with: str = Field(
+        sa_column=Column(
+            Text(collation="C"), ForeignKey("commissions.period.period"), nullable=False
+        )
+    )
+    document: str = Field(sa_column=_document())
+    explanation: str = Field(sa_column=_document())
+
+
+class ClosedUntilRow(Base, table=True):
+    """The one day: every statement period that ends on or before it is closed.
+
+    Rating holds this row FOR SHARE, a close takes it FOR UPDATE. It only moves forward.
+    """
+
+    __tablename__ = "closed_until"
+    __table_args__ = (CheckConstraint("only_row = 1", name="one_row"),)
+
+    only_row: int = Field(
+        sa_column=Column(Integer, primary_key=True, autoincrement=False, server_default="1")
+    )
+    day: date = Field(sa_column=_day())

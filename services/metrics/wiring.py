@@ -1,0 +1,141 @@
+"""Builds the processes of the metrics service; nothing else constructs their parts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import zlib
+from collections.abc import Mapping
+from functools import partial
+
+import structlog
+from aiokafka.errors import KafkaError
+from fastapi import FastAPI
+
+from services.metrics.api import ROUTERS
+from services.metrics.consumer import SUBSCRIPTION
+from services.metrics.handlers import Inbox
+from services.metrics.judging import Judging
+from services.metrics.lookups import Lookups
+from services.metrics.projector import Known, MetricsProjector, Rules
+from services.metrics.rebuild import hold_against_rebuild, rebuild
+from services.metrics.settings import MetricsSettings
+from services.metrics.store import SLOTS
+from shared.clock import WallClock
+from shared.db.pool import Pool
+from shared.events.catalogue import topics
+from shared.facts.marks import count_marks
+from shared.facts.settle import Settler
+from shared.kafka.clients import ensure_topics
+from shared.runtime.consume import Consumer
+from shared.runtime.lifecycle import Task
+from shared.runtime.relay import Relay, prune_outbox
+from shared.runtime.service import Parts, Service
+from shared.runtime.ticks import Periodic
+from shared.telemetry.catalogue import Telemetry
+
+SETTLE_INTERVAL_S = 0.1
+SWEEP_INTERVAL_S = 1.0
+PRUNE_INTERVAL_S = 3_600.0
+RETRY_S = 1.0
+
+MetricsParts = Parts[MetricsSettings]
+Built = tuple[FastAPI, Mapping[str, Task]]
+
+log = structlog.get_logger()
+
+
+def projector_of(settings: MetricsSettings) -> MetricsProjector:
+    """The projector of this process, with a slot of hot cells of its own where there are few."""
+    writer = f"{socket.gethostname()}:{os.getpid()}"
+    rules = Rules(settings.reopen_grace, settings.no_decision_reasons)
+    return MetricsProjector(rules, zlib.crc32(writer.encode()) % SLOTS)
+
+
+async def build_api(parts: MetricsParts) -> Built:
+    """The API process: KPIs, quotas, deals, episodes."""
+    projector = projector_of(parts.settings)
+    await Settler(projector).announce_code_version(parts.pool)
+    app = parts.app(
+        ROUTERS if parts.settings.clock == "external" else ROUTERS[:-1],
+        title="Attain metrics",
+        state={"lookups": Lookups(parts.settings.currency, parts.settings.rate_table)},
+    )
+    return app, {}
+
+
+async def build_consumer(parts: MetricsParts) -> Built:
+    """The consumer process: folds facts, settles what they touch, judges what is due."""
+    settings = parts.settings
+    projector = projector_of(settings)
+    settler = Settler(projector)
+    await settler.announce_code_version(parts.pool)
+    inbox = Inbox(projector, WallClock(), parts.telemetry)
+    consumer = Consumer(
+        pool=parts.pool,
+        bootstrap=settings.kafka_bootstrap,
+        topic_prefix=settings.topic_prefix,
+        group="metrics",
+        subscription=SUBSCRIPTION,
+        handler=inbox.take,
+        telemetry=parts.telemetry,
+        after_commit=inbox.observe,
+    )
+    relay = Relay(parts.pool, settings.kafka_bootstrap, settings.topic_prefix, "metrics")
+    judging = Judging(
+        pool=parts.pool,
+        projector=projector,
+        lookups=Lookups(settings.currency, settings.rate_table),
+        thresholds=settings.thresholds,
+        limits=settings.risk_limits,
+        clock=settings.clock,
+        import_quiet_s=settings.import_quiet_s,
+        telemetry=parts.telemetry,
+    )
+    settle = partial(settler.settle_waiting, parts.pool)
+    sweep = partial(_sweep, Settler(projector), parts.pool, parts.telemetry)
+    tasks: dict[str, Task] = {
+        "guard": partial(hold_against_rebuild, parts.pool),
+        "consume": partial(_consume, settings, consumer),
+        "relay": relay.run,
+        "settle": Periodic("settle", SETTLE_INTERVAL_S, settle).run,
+        "sweep": Periodic("sweep", SWEEP_INTERVAL_S, sweep).run,
+        "judge": Periodic("judge", settings.tick_interval_s, judging.tick).run,
+        "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(prune_outbox, parts.pool)).run,
+    }
+    return parts.app((), title="Attain metrics consumer"), tasks
+
+
+async def _consume(settings: MetricsSettings, consumer: Consumer, stop: asyncio.Event) -> None:
+    """Make sure of the topics, then consume; a broker that is away is waited for."""
+    while not stop.is_set():
+        try:
+            await ensure_topics(settings.kafka_bootstrap, topics(settings.topic_prefix))
+        except (KafkaError, OSError) as error:
+            log.warning("consume.no_topics", error=type(error).__name__)
+            await asyncio.sleep(RETRY_S)
+        else:
+            break
+    await consumer.run(stop)
+
+
+async def _sweep(settler: Settler[Known], pool: Pool, telemetry: Telemetry) -> None:
+    """Mark what older reference data made, once live facts are settled; and count what waits."""
+    waiting = await count_marks(pool)
+    telemetry.marks_waiting.labels(root="all").set(waiting)
+    if not waiting:
+        telemetry.sweep_waiting.set(await settler.sweep(pool))
+
+
+async def _rebuild(parts: MetricsParts) -> None:
+    """Derive every table anew from the topics."""
+    await rebuild(parts.pool, parts.settings, projector_of(parts.settings))
+
+
+SERVICE = Service(
+    name="metrics",
+    settings=MetricsSettings,
+    builders={"api": build_api, "consumer": build_consumer},
+    commands={"rebuild": _rebuild},
+)
