@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from datetime import time as day_time
+from datetime import timedelta
 from itertools import groupby
 
 import httpx

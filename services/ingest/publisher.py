@@ -281,21 +281,33 @@ class _Acknowledgements:
 
 
 async def _discard(producer: AIOKafkaProducer) -> None:
-    """End a producer that may be broken, without waiting for a broker that is away.
+    """End a producer that may be broken, in a bounded time, whatever it raises meanwhile.
 
-    `stop` alone waits for the batches, for ever; failing them first also sends the deliveries that
-    wait for them to the outbox at once. What was under way may still arrive: no harm.
+    In a task of its own: aiokafka's closing can end in a CancelledError that nobody asked for.
+    """
+    ending = asyncio.create_task(_end(producer))
+    await asyncio.wait((ending,), timeout=2 * STOP_TIMEOUT_S)
+    if not ending.done():
+        ending.cancel()
+        await asyncio.wait((ending,), timeout=STOP_TIMEOUT_S)
+    if not ending.done() or ending.cancelled() or ending.exception() is not None:
+        log.info("ingest.producer_broken")
+
+
+async def _end(producer: AIOKafkaProducer) -> None:
+    """Fail what the producer holds, then stop it.
+
+    `stop` alone waits for its batches, for ever while the broker is away. Failing them first also
+    sends the deliveries that wait for them to the outbox at once; what was under way may still
+    arrive, and does no harm.
     """
     producer._message_accumulator.fail_all(KafkaConnectionError("given up"))  # noqa: SLF001 - no public way
     sender = producer._sender.sender_task  # noqa: SLF001 - as above
     if sender is not None:
         sender.cancel()
-    try:
-        # The connections first: requests that hang on them would hold up everything else.
-        await asyncio.wait_for(producer.client.close(), STOP_TIMEOUT_S)
-        await stop_quietly(producer)
-    except Exception as error:  # noqa: BLE001 - it is broken and given up: nothing depends on it
-        log.warning("ingest.producer_broken", error=type(error).__name__)
+    # The connections first: requests that hang on them would hold up everything else.
+    await producer.client.close()
+    await stop_quietly(producer)
 
 
 def _cause(sending: asyncio.Task[None]) -> str:

@@ -288,9 +288,8 @@ async def failure_after_handling(on: Ground) -> None:
     async def broken() -> None:
         raise ConnectionResetError
 
-    with hooked("consume.handled", broken):
-        with suppress(ConnectionResetError):
-            await first.apply(mine)
+    with hooked("consume.handled", broken), suppress(ConnectionResetError):
+        await first.apply(mine)
     await second.apply(await second.take(batch))
     assert await on.paid() == {"ana": Decimal(5)}
 

@@ -1,0 +1,110 @@
+"""Events that this service publishes: signals, targets, and the journal of what people decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from services.metrics.domain.episodes import Signal
+from shared.clock import from_epoch_ms, to_text
+from shared.events.envelope import Envelope, encode_data, sequence_of
+from shared.events.signals import SIGNAL, SignalData
+from shared.events.targets import QUOTA, QuotaData
+from shared.ids import derived_id
+
+QUOTA_STATED = "attain.quota_stated.v1"
+DISPOSITION_STATED = "attain.disposition.v1"
+EPISODE_RECORDED = "attain.episode.v1"
+SOURCE = "/attain/metrics"
+
+
+def signal_event(signal: Signal) -> Envelope:
+    """The signal, under its subject's key."""
+    judged_at = from_epoch_ms(signal.judged_ms)
+    data = signal.wire()
+    return _event(
+        signal.event_id, SIGNAL.type, data.subject, data.revision, judged_at, data
+    )
+
+
+def summary_event(burst: str, deals: int, opened: int, now: datetime) -> Envelope:
+    """The one announcement of an import whose first judgements were silent."""
+    at = to_text(now)
+    data = SignalData(
+        signal="deal_stalled",
+        episode=derived_id("import", burst),
+        state="open",
+        revision=1,
+        subject=f"import/{burst}",
+        title=f"{opened} of {deals} imported deals are stalled",
+        person=None,
+        team=None,
+        opened_at=at,
+        judged_at=at,
+        closed_at=None,
+        evidence=[],
+        facts={},
+        summary={"deals": deals, "stalled": opened},
+    )
+    return _event(derived_id("signal", data.episode, "1"), SIGNAL.type, data.subject, 1, now, data)
+
+
+def episode_event(signal: Signal) -> Envelope:
+    """The episode's state on the journal: a rebuild reads it and judges nothing of the past."""
+    data = signal.wire()
+    return _event(
+        derived_id("journal", signal.event_id),
+        EPISODE_RECORDED,
+        f"episode/{data.episode}",
+        data.revision,
+        from_epoch_ms(signal.judged_ms),
+        data,
+    )
+
+
+def quota_event(quota: QuotaData, now: datetime) -> Envelope:
+    """The quota as others rate against it."""
+    subject = f"quota/{quota.quota}"
+    event_id = derived_id(subject, str(quota.revision))
+    return _event(event_id, QUOTA.type, subject, quota.revision, now, quota)
+
+
+def quota_stated_event(quota: QuotaData, changed_by: str, now: datetime) -> Envelope:
+    """The same on the journal, with who stated it."""
+    subject = f"quota/{quota.quota}"
+    return _event(
+        derived_id("journal", subject, str(quota.revision)),
+        QUOTA_STATED,
+        subject,
+        quota.revision,
+        now,
+        {"quota": quota, "changed_by": changed_by},
+    )
+
+
+def disposition_event(number: int, said: Mapping[str, str], now: datetime) -> Envelope:
+    """Somebody's word about a deal. said: deal, disposition, reason, stated_by."""
+    return _event(
+        derived_id("disposition", str(number)),
+        DISPOSITION_STATED,
+        f"deal/{said['deal']}",
+        number,
+        now,
+        {**said, "number": number, "stated_at": to_text(now)},
+    )
+
+
+def _event(  # noqa: PLR0913, PLR0917 - the attributes of one envelope
+    event_id: str, kind: str, subject: str, revision: int, now: datetime, data: object
+) -> Envelope:
+    return Envelope(
+        id=event_id,
+        source=SOURCE,
+        type=kind,
+        subject=subject,
+        time=to_text(now),
+        recordedtime=to_text(now),
+        sequence=sequence_of(now),
+        revision=revision,
+        data=encode_data(data),
+    )
