@@ -215,7 +215,9 @@ async def fold_quotas(tx: Connection, said: Mapping[str, QuotaData]) -> list[tup
             SELECT q.quota_id, q.person, q.start_day FROM quota_target q JOIN said USING (quota_id)
             WHERE said.revision > q.revision
         ), kept AS (
-            INSERT INTO quota_target AS q SELECT * FROM said ORDER BY quota_id
+            INSERT INTO quota_target AS q (quota_id, person, measure, start_day, end_day, amount,
+                                           currency, revision, deleted)
+            SELECT * FROM said ORDER BY quota_id
             ON CONFLICT (quota_id) DO UPDATE SET
                 person = excluded.person, measure = excluded.measure,
                 start_day = excluded.start_day, end_day = excluded.end_day,
@@ -255,9 +257,7 @@ async def accounts_of(tx: Connection, payees: Sequence[str]) -> list[AccountKey]
     return sorted(AccountKey.of(row["id"]) for row in rows)
 
 
-async def load_quotas(
-    tx: Connection, payees: Sequence[str]
-) -> dict[str, list[asyncpg.Record]]:
+async def load_quotas(tx: Connection, payees: Sequence[str]) -> dict[str, list[asyncpg.Record]]:
     """Payee → their quotas in the order of ids."""
     found: dict[str, list[asyncpg.Record]] = {}
     for row in await tx.fetch(

@@ -236,9 +236,7 @@ class AssignmentRow(Base, table=True):
     last_day: date | None = Field(sa_column=_day(nullable=True))
     quota: str = Field(sa_column=_document())
     payout_currency: str | None = Field(sa_column=_text(nullable=True))
-    deleted: bool = Field(
-        sa_column=Column(Boolean, nullable=False, server_default=text("false"))
-    )
+    deleted: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     revision: int = Field(sa_column=Column(BigInteger, nullable=False))
     changed_by: str = Field(sa_column=_text())
     changed_at: datetime = Field(sa_column=utc_now_column("changed_at"))
@@ -274,9 +272,7 @@ class PeriodRow(Base, table=True):
     submitted_at: datetime | None = Field(sa_column=_instant(nullable=True))
     closed_by: str | None = Field(sa_column=_text(nullable=True))
     closed_at: datetime | None = Field(sa_column=_instant(nullable=True))
-    one_seat: bool = Field(
-        sa_column=Column(Boolean, nullable=False, server_default=text("false"))
-    )
+    one_seat: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     revision: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 

@@ -14,6 +14,7 @@ import msgspec
 from services.ingest import store
 from services.ingest.adapters import ADAPTERS
 from services.ingest.cipher import SecretCipher
+from services.ingest.domain.checks import Unacceptable
 from services.ingest.domain.cloudevents import (
     BATCH,
     EventsRefused,
@@ -114,8 +115,9 @@ def translated(ingest: Ingest, connection: Connection, delivery: Delivery) -> Tr
     try:
         return ADAPTERS[connection.provider].translate(delivery, connection)
     except InvalidValue as error:
-        ingest.telemetry.facts_rejected.labels("malformed-json").inc()
-        raise Refused("malformed-json", error.message, status=400) from None
+        code = error.code if isinstance(error, Unacceptable) else "malformed-json"
+        ingest.telemetry.facts_rejected.labels(code).inc()
+        raise Refused(code, error.message, status=400) from None
 
 
 async def take_events(
@@ -252,7 +254,11 @@ def _alone(body: bytes, pointer: str) -> bytes:
     index = pointer.removeprefix("/").partition("/")[0]
     if not index.isdigit():
         return body
-    return b"[" + bytes(msgspec.json.decode(body, type=list[msgspec.Raw])[int(index)]) + b"]"
+    try:
+        events = msgspec.json.decode(body, type=list[msgspec.Raw])
+        return b"[" + bytes(events[int(index)]) + b"]"
+    except (msgspec.DecodeError, IndexError):
+        return body
 
 
 async def redrive_reject(ingest: Ingest, tx: Database, reject_id: str, *, actor: str) -> None:

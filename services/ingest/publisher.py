@@ -140,7 +140,7 @@ class KafkaLane:
         self._prefix = prefix
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
-        self._failed: list[AIOKafkaProducer] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._proven = False
         self._probing = False
         self._topics_exist = False
@@ -209,15 +209,13 @@ class KafkaLane:
             log.warning("ingest.kafka_lost", error=cause)
             self._producer = None
             self._proven = False
-            self._failed.append(producer)
+            self._retire(producer)
             self._wanted.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep a producer ready until `stop`; then let it send what it holds."""
         pause_s = RETRY_S
         while not await _first(stop.wait(), self._wanted.wait()):
-            while self._failed:
-                await _discard(self._failed.pop())
             if await self._replace():
                 self._wanted.clear()
                 pause_s = RETRY_S
@@ -238,7 +236,7 @@ class KafkaLane:
                     # Known beforehand, so that no delivery waits for it.
                     await producer.partitions_for(self._prefix + topic)
         except (KafkaError, OSError, TimeoutError, asyncio.CancelledError) as error:
-            await _discard(producer)
+            self._retire(producer)
             if isinstance(error, asyncio.CancelledError) and _being_cancelled():
                 raise
             self._topics_exist = False
@@ -253,9 +251,21 @@ class KafkaLane:
         if self._sending:
             await asyncio.wait(self._sending, timeout=self._timeout_s)
         if producer is not None:
-            await _discard(producer)
-        while self._failed:
-            await _discard(self._failed.pop())
+            self._retire(producer)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=2 * STOP_TIMEOUT_S)
+
+    def _retire(self, producer: AIOKafkaProducer) -> None:
+        """End it beside everything else: aiokafka's closing may take long, or raise anything."""
+        ending = asyncio.create_task(_end(producer))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._ending.discard(ending)
+        # It can end in a CancelledError that nobody asked for.
+        if ending.cancelled() or ending.exception() is not None:
+            log.info("ingest.producer_broken")
 
 
 class _Acknowledgements:
@@ -278,20 +288,6 @@ class _Acknowledgements:
         self._left -= 1
         if not self.all.done() and (error is not None or not self._left):
             self.all.set_result(error)
-
-
-async def _discard(producer: AIOKafkaProducer) -> None:
-    """End a producer that may be broken, in a bounded time, whatever it raises meanwhile.
-
-    In a task of its own: aiokafka's closing can end in a CancelledError that nobody asked for.
-    """
-    ending = asyncio.create_task(_end(producer))
-    await asyncio.wait((ending,), timeout=2 * STOP_TIMEOUT_S)
-    if not ending.done():
-        ending.cancel()
-        await asyncio.wait((ending,), timeout=STOP_TIMEOUT_S)
-    if not ending.done() or ending.cancelled() or ending.exception() is not None:
-        log.info("ingest.producer_broken")
 
 
 async def _end(producer: AIOKafkaProducer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import structlog
@@ -18,7 +19,7 @@ from services.ingest.settings import IngestSettings
 from services.ingest.sources import Sources
 from shared.clock import WallClock
 from shared.http.app import create_app
-from shared.http.idempotency import IdempotencyStore
+from shared.http.idempotency import RETENTION_DAYS, IdempotencyStore
 from shared.http.middleware import Limits
 from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
@@ -72,7 +73,7 @@ async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str,
         "kafka": kafka.run,
         "relay": lambda stop: _relay(relay, stop),
         "sources": Periodic("sources", settings.sources_refresh_s, sources.refresh).run,
-        "prune": Periodic("prune", PRUNE_INTERVAL_S, lambda: prune_outbox(parts.pool)).run,
+        "prune": Periodic("prune", PRUNE_INTERVAL_S, lambda: _prune(parts)).run,
         "outbox": Periodic("outbox", WATCH_INTERVAL_S, lambda: _count_waiting(parts)).run,
     }
 
@@ -85,6 +86,13 @@ async def _relay(relay: Relay, stop: asyncio.Event) -> None:
         except asyncpg.InterfaceError as error:
             log.warning("relay.retry", service=NAME, error=type(error).__name__)
             await asyncio.sleep(RELAY_RETRY_S)
+
+
+async def _prune(parts: Parts[IngestSettings]) -> None:
+    await prune_outbox(parts.pool)
+    before = datetime.now(UTC) - timedelta(days=RETENTION_DAYS)
+    async with parts.pool.acquire() as connection:
+        await IdempotencyStore(NAME).purge(connection, before=before)
 
 
 async def _count_waiting(parts: Parts[IngestSettings]) -> None:

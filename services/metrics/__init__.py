@@ -1,1 +1,1 @@
-"""Metrics: what is true of deals and people, as numbers that open down to the events behind them."""
+"""Metrics: what is true of deals and people, in numbers that open to the events behind them."""

@@ -117,7 +117,7 @@ async def dispositions(tx: Connection, deals: Collection[str]) -> dict[str, Disp
     }
 
 
-async def state_disposition(
+async def state_disposition(  # noqa: PLR0913, PLR0917 - the columns of one row
     tx: Connection, deal_id: str, disposition: str, reason: str, by: str, at: datetime
 ) -> int:
     """Keep somebody's word about a deal; its number."""
@@ -202,7 +202,8 @@ async def learn_norms(tx: Connection, day: date, now_ms: int) -> bool:
                AND max(valid_to_ms) BETWEEN $2 AND $3
         )
         INSERT INTO stage_norm (day, pipeline, stage, segment, median_ms, samples)
-        SELECT $1, substring(v.deal_id FROM '^(.*:)?[^:]*$') || v.pipeline, v.stage,
+        SELECT $1, coalesce(substring(v.deal_id FROM '^[^:]*:[^:]*:'),
+                            substring(v.deal_id FROM '^[^:]*:'), '') || v.pipeline, v.stage,
                coalesce(a.segment, ''),
                percentile_cont(0.5) WITHIN GROUP (ORDER BY v.age_ms), count(*)
         FROM visit v LEFT JOIN account_segment a ON a.account = v.account
@@ -224,7 +225,9 @@ async def load_norms(tx: Connection, day: date) -> Norms:
         day,
     )
     return {
-        (row["pipeline"], row["stage"], row["segment"]): StageNorm(_days(row["median_ms"]), row["samples"])
+        (row["pipeline"], row["stage"], row["segment"]): StageNorm(
+            _days(row["median_ms"]), row["samples"]
+        )
         for row in rows
     }
 

@@ -52,13 +52,18 @@ async def apply_facts(
     facts: Sequence[Fact],
     settler: Settler[Known],
     projector: MetricsProjector,
+    *,
+    silent: bool = False,
 ) -> None:
-    """Fold `facts` and settle the roots they touch, all in `tx`."""
+    """Fold `facts` and settle the roots they touch, all in `tx`.
+
+    silent: as if all of them were imported, so that judging them anew announces nothing.
+    """
     folded = await fold_into_store(tx, facts, parent_of)
     await failpoint("facts.folded")
     if not folded:
         return
-    touched = set(_touched(folded))
+    touched = set(_touched(folded, silent=silent))
     touched |= await _deals_of_changed_accounts(tx, folded)
     if _projection_reads(folded):
         await raise_reference_version(tx)
@@ -70,10 +75,10 @@ async def apply_facts(
     await settler.settle(tx, touched)
 
 
-def _touched(folded: Iterable[FoldedRecord]) -> Iterable[Touched]:
+def _touched(folded: Iterable[FoldedRecord], *, silent: bool) -> Iterable[Touched]:
     for change in folded:
         if change.kind == DEAL:
-            live = not all(fact.backfill for fact in change.facts)
+            live = not (silent or all(fact.backfill for fact in change.facts))
             part = LIVE if live else IMPORTED
             ids = {change.id}
             if change.merged_into != change.merged_into_before:

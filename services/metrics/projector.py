@@ -88,9 +88,7 @@ class MetricsProjector:
 
     async def load_reference(self, tx: Connection) -> Known:
         """Stage maps, identities and the organisation's zone."""
-        org = Org.build(
-            await load_kind(tx, "person"), {}, await load_kind(tx, "calendar")
-        )
+        org = Org.build(await load_kind(tx, "person"), {}, await load_kind(tx, "calendar"))
         maps = StageMaps.build(await load_kind(tx, "stage_map"), org.zone)
         reading = Reference(
             maps, org.identities, self.rules.reopen_grace, self.rules.no_decision_reasons

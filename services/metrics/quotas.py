@@ -15,8 +15,6 @@ from shared.money import to_text
 from shared.runtime.outbox import add_to_outbox
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from shared.db.pool import Connection
 
 BOOKINGS = "bookings"

@@ -50,8 +50,8 @@ def _key(name: str) -> Column[Any]:
     return Column(name, Text(collation="C"), primary_key=True)
 
 
-def _text(name: str = "", *, nullable: bool = False) -> Column[Any]:
-    return Column(*filter(None, [name]), Text(collation="C"), nullable=nullable)
+def _text(name: str | None = None, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, Text(collation="C"), nullable=nullable)
 
 
 def _ms(name: str, *, nullable: bool = True) -> Column[Any]:

@@ -61,10 +61,11 @@ class NotificationsSettings(ServiceSettings):
         default=None, description="mailbox that hears what no manager can be told"
     )
     people_wait_s: float = Field(
-        default=60.0,
+        default=30.0,
         ge=0,
         le=86_400,
-        description="how long an alert waits for its owner to become known before the fallback",
+        description="how long an alert waits for its owner's manager to become known before "
+        "somebody else is told",
     )
     lease_s: float = Field(
         default=90.0,

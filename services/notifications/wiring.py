@@ -20,14 +20,13 @@ from services.notifications.channels.slack import (
     SlackWebhookChannel,
     slack_session,
 )
-from services.notifications.consumer import SUBSCRIPTION
+from services.notifications.consumer import SUBSCRIPTION, own_topics
 from services.notifications.domain.routing import ChannelKind
 from services.notifications.handlers import Inbox
 from services.notifications.sender import Sender
 from services.notifications.settings import NotificationsSettings
 from services.notifications.store import Directories
 from shared.clock import Clock, WallClock
-from shared.events.catalogue import topics
 from shared.kafka.clients import ensure_topics
 from shared.runtime.consume import Consumer
 from shared.runtime.lifecycle import Task
@@ -158,7 +157,7 @@ async def _consume(
     """Make sure of the topics, then consume; a broker that is away is waited for."""
     while not stop.is_set():
         try:
-            await ensure_topics(settings.kafka_bootstrap, topics(settings.topic_prefix))
+            await ensure_topics(settings.kafka_bootstrap, own_topics(settings.topic_prefix))
         except (KafkaError, OSError) as error:
             log.warning("consume.no_topics", error=type(error).__name__)
             await asyncio.sleep(RETRY_S)

@@ -1,7 +1,8 @@
 """The history on its way to the product: batched, late, repeated and out of order, as CRMs send.
 
-HubSpot's events travel in signed arrays, everything else in batches of CloudEvents. How often an
-event comes again or late is a setting; what was said, and when, never changes.
+HubSpot's events travel in signed arrays, everything else in batches of CloudEvents. A second CRM,
+where one is asked for, tells the same deals by Salesforce's outbound messages. How often an event
+comes again or late is a setting; what was said, and when, never changes.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from tests.simulator import hubspot
+from tests.simulator import hubspot, salesforce
 from tests.simulator.company import Company, draw
 from tests.simulator.history import Deal, History, Said
 from tests.simulator.people import TENANT
 from tests.simulator.worktime import HOUR_MS, instant_text
 
-Kind = Literal["hubspot", "events"]
+Kind = Literal["hubspot", "events", "salesforce"]
 Event = dict[str, Any]
 
 CLOUDEVENTS_BATCH = "application/cloudevents-batch+json"
@@ -49,7 +50,10 @@ class Delivery:
         """What to send with it. HubSpot's are signed for `url` (the public one) at `now_ms`.
 
         secret: of the HubSpot app. token: bearer token of the events inlet, if it wants one.
+        Salesforce's secret is in the address (`salesforce.hook_url`).
         """
+        if self.kind == "salesforce":
+            return {"Content-Type": "text/xml; charset=UTF-8", "SOAPAction": '""'}
         if self.kind == "hubspot":
             return hubspot.signed_headers(secret, url, self.body, now_ms)
         headers = {"Content-Type": CLOUDEVENTS_BATCH}
@@ -59,20 +63,30 @@ class Delivery:
 
 
 def deliveries(
-    company: Company, *, duplicates: float = 0.05, disorder: float = 0.1, seed: int = 0
+    company: Company,
+    *,
+    duplicates: float = 0.05,
+    disorder: float = 0.1,
+    seed: int = 0,
+    with_salesforce: bool = False,
 ) -> Iterator[Delivery]:
     """All deliveries of the year, by the time at which they are sent.
 
     duplicates: extra events ÷ events, half of them single, half as repeated requests. disorder:
     the share of events that come late, by six hours on average and at most three days.
+    with_salesforce: the deals are told once more, as those of a second CRM; the rest is unchanged.
     """
     rng = draw(company.seed, "emit", seed)
     network = _Network(rng, duplicates / 2, disorder)
     batches: list[tuple[int, int, Kind, list[Event]]] = []
-    sources: tuple[tuple[Kind, Iterable[tuple[int, Event]], int], ...] = (
+    sources: list[tuple[Kind, Iterable[tuple[int, Event]], int]] = [
         ("hubspot", hubspot.webhook_events(company.history), hubspot.EVENTS_PER_REQUEST),
         ("events", cloud_events(company.history), EVENTS_PER_BATCH),
-    )
+    ]
+    if with_salesforce:
+        queued = salesforce.queued(company.history)
+        sources.append(("salesforce", queued, salesforce.NOTIFICATIONS_PER_MESSAGE))
+    opportunities = salesforce.Opportunities(company.history)
     for kind, events, limit in sources:
         arrivals = network.arrivals(kind, events)
         for at_ms, batch in network.requests(kind, arrivals, limit):
@@ -80,7 +94,10 @@ def deliveries(
     heapq.heapify(batches)
     while batches:
         at_ms, _, kind, batch = heapq.heappop(batches)
-        body = json.dumps(batch, separators=(",", ":"), ensure_ascii=False).encode()
+        if kind == "salesforce":
+            body = opportunities.message(batch, at_ms)
+        else:
+            body = json.dumps(batch, separators=(",", ":"), ensure_ascii=False).encode()
         yield Delivery(at_ms, kind, body, len(batch))
 
 

@@ -215,7 +215,7 @@ class TcpProxy:
                     link.awaiting_drop.happened.set()
                     return
                 elif self._replace is not None:
-                    piece = piece.replace(*self._replace(self.port))  # noqa: PLW2901 - as it goes on
+                    piece = piece.replace(*self._replace(self.port))
                 await self._open[direction].wait()
                 if self._delay_s[direction]:
                     await asyncio.sleep(self._delay_s[direction])

@@ -9,7 +9,6 @@ from decimal import Decimal
 
 from services.commissions.domain.closes import BroughtForward, Correction
 from services.commissions.domain.periods import Period, following
-from services.commissions.domain.rates import ZERO
 from services.commissions.domain.sheet import Sheet
 from shared.money import quantise, to_text
 
@@ -54,14 +53,13 @@ def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet
     """
     rated = Rated()
     waiting = {*given.own, *given.marked, *given.stored}
-    first = min(given.marked, default=None)
     left = BroughtForward()
     unsettled = changed = False
     while waiting:
         year = min(waiting)
         waiting.remove(year)
         before = given.stored.get(year)
-        due = year in given.marked or (changed and first is not None)
+        due = changed or year in given.marked
         if not due and before is not None:
             rated.left[year.label] = before
             left, unsettled = _read(before), _wholly_closed(year, given.closed_until)
@@ -73,7 +71,7 @@ def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet
             unsettled = _wholly_closed(year, given.closed_until)
             kept = _write(left)
             rated.left[year.label] = kept
-            changed = changed or kept != before
+            changed = kept != before
             if unsettled and not _empty(left):
                 waiting.add(following(year, given.fiscal_start_month))
         else:
@@ -82,11 +80,8 @@ def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet
     return rated
 
 
-def brought_to(
-    year: Period, stored: Mapping[Period, YearState], closed_until: date
-) -> BroughtForward:
+def brought_to(year: Period, stored: Mapping[Period, YearState]) -> BroughtForward:
     """What a year is given by the rated years before it."""
-    del closed_until
     earlier = [known for known in stored if known < year]
     return _read(stored[max(earlier)]) if earlier else BroughtForward()
 
@@ -127,4 +122,4 @@ def _read(kept: YearState) -> BroughtForward:
 
 
 def _amount(text: object) -> Decimal:
-    return quantise(Decimal(str(text))) if text != "0" else ZERO
+    return quantise(Decimal(str(text)))

@@ -25,9 +25,7 @@ _PLACED = ("stage", "status", "pipeline")
 
 @dataclass(frozen=True, slots=True)
 class DealFacts:
-    """A deal, its timeline by one reopen grace, and the invoices of it and of what merged into it.
-
-    """
+    """A deal, its timeline by one reopen grace, and the invoices of it and of what merged into it."""
 
     deal_id: str
     record: Record

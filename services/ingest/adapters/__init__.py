@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from services.ingest.adapters.hubspot import HubSpot
+from services.ingest.adapters.salesforce import Salesforce
 from services.ingest.domain.translation import (
     Acknowledgement,
     Connection,
@@ -30,6 +31,14 @@ class Adapter(Protocol):
         """Raise NotAuthentic unless the request proves that it comes from the source."""
         ...
 
+    def redact(self, body: bytes) -> bytes:
+        """The body of an authentic request as it may be kept: without keys to the source.
+
+        Everything after `verify` is given this body. Most sources send no keys; then it is the
+        body itself. It translates to the same facts.
+        """
+        ...
+
     def translate(self, delivery: Delivery, connection: Connection) -> Translation:
         """What the delivery says.
 
@@ -38,10 +47,17 @@ class Adapter(Protocol):
         """
         ...
 
+    def alone(self, body: bytes, pointer: str) -> bytes:
+        """A delivery of the one event that a Reject's pointer leads into, to be read again later.
+
+        The whole body where the pointer leads into none.
+        """
+        ...
+
     def acknowledge(self) -> Acknowledgement:
         """The answer by which the source knows that its delivery is kept."""
         ...
 
 
-ADAPTERS: Mapping[str, Adapter] = {"hubspot": HubSpot()}
+ADAPTERS: Mapping[str, Adapter] = {"hubspot": HubSpot(), "salesforce": Salesforce()}
 """Adapters by provider, the first part of their records' ids."""

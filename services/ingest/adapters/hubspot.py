@@ -170,6 +170,10 @@ class HubSpot:
         """Raise NotAuthentic unless one of the connection's secrets signed the request."""
         verify(request, connection, now)
 
+    def redact(self, body: bytes) -> bytes:
+        """The body itself: HubSpot's events hold no keys."""
+        return body
+
     def translate(self, delivery: Delivery, connection: Connection) -> Translation:
         """Facts of every event that can be read. Raises InvalidValue where the body is no array."""
         try:
@@ -186,6 +190,13 @@ class HubSpot:
             skipped=tuple(reading.skipped),
             wanted_reads=tuple(sorted(reading.wanted)),
         )
+
+    def alone(self, body: bytes, pointer: str) -> bytes:
+        """An array of the one event that `pointer` leads into."""
+        index = pointer.removeprefix("/").partition("/")[0]
+        if not index.isdigit():
+            return body
+        return b"[" + bytes(_array.decode(body)[int(index)]) + b"]"
 
     def acknowledge(self) -> Acknowledgement:
         """HubSpot takes any 2xx and reads no body."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from services.ingest.domain.translation import Connection
 from shared.errors import InvalidValue
@@ -19,7 +20,7 @@ def effective_mapping(defaults: Mapping[str, str], overrides: Mapping[str, str])
 
 
 def check_mapping(
-    connection: Connection, mappable: Mapping[str, Set[str]], *, source: str
+    connection: Connection, mappable: Mapping[str, AbstractSet[str]], *, source: str
 ) -> None:
     """Raise InvalidValue, with a pointer, for a mapping onto what does not exist.
 

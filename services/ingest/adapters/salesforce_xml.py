@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -26,6 +27,8 @@ MAX_BYTES = 1_048_576
 MAX_DEPTH = 16
 MAX_ELEMENTS = 50_000
 MAX_ATTRIBUTES = 16
+MAX_NAMESPACES = 1_000
+MAX_TAG_BYTES = 4_096
 MAX_NOTIFICATIONS = 100
 """Salesforce sends no more in one message."""
 
@@ -38,6 +41,7 @@ _IN_NOTIFICATIONS, _IN_NOTIFICATION, _IN_RECORD = 4, 5, 6
 _PARENT = {_IN_NOTIFICATION: "Notification", _IN_RECORD: "sObject"}
 """Of the elements of a message, those that hold others."""
 
+_LONG_TAG = re.compile(rb"<[^<>!][^<>]{%d}" % MAX_TAG_BYTES)
 _START_TAG = re.compile(rb"""<(?:[^>"']|"[^"]*"|'[^']*')*>""")
 
 
@@ -54,8 +58,8 @@ class Notification:
     """One record as it was when the message was sent.
 
     object_type: as Salesforce names it; "" when it is of another namespace. fields: absent = not
-    sent; None = sent as empty. Fields that hold further fields (addresses) are left out. start, end:
-    where it stands in the body, in bytes.
+    sent; None = sent as empty. Fields that hold further fields (addresses) are left out. start,
+    end: where it stands in the body, in bytes.
     """
 
     id: str
@@ -76,10 +80,8 @@ class Message:
 def read_head(body: bytes) -> Head:
     """The message's head, read without the rest. Raises Unacceptable (`malformed-xml`)."""
     reader = _Reader(body, head_only=True)
-    try:
+    with suppress(_HeadEnds):
         _parse(body, reader)
-    except _HeadEnds:
-        pass
     return Head(reader.organization_or_refuse(), reader.session)
 
 
@@ -110,6 +112,11 @@ def _parse(body: bytes, reader: _Reader) -> None:
     if len(body) > MAX_BYTES:
         msg = f"an outbound message has at most {MAX_BYTES} bytes"
         raise Unacceptable("too-large", msg)
+    if _LONG_TAG.search(body):
+        _refuse(f"a tag has at most {MAX_TAG_BYTES} bytes")
+    if b"\x00" in body:
+        # A byte-order mark outweighs the encoding that the parser is given; UTF-16 is full of NULs.
+        _refuse("not XML in UTF-8")
     parser = DefusedXMLParser(target=reader, encoding="utf-8", forbid_dtd=True)
     reader.parser = parser
     try:
@@ -142,7 +149,7 @@ class _Reader:
         self._body = body
         self._head_only = head_only
         self._organization: str | None = None
-        self._depth = self._elements = 0
+        self._depth = self._elements = self._namespaces = 0
         self._scopes: dict[str, list[str]] = {}
         self._path = [""] * (MAX_DEPTH + 1)
         self._nil = self._compound = False
@@ -158,6 +165,9 @@ class _Reader:
 
     def start_ns(self, prefix: str, uri: str) -> None:
         """A prefix begins to stand for a namespace."""
+        self._namespaces += 1
+        if self._namespaces > MAX_NAMESPACES:
+            _refuse(f"a message declares at most {MAX_NAMESPACES} namespaces")
         self._scopes.setdefault(prefix, []).append(uri)
 
     def end_ns(self, prefix: str) -> None:

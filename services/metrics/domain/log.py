@@ -22,9 +22,7 @@ def signal_event(signal: Signal) -> Envelope:
     """The signal, under its subject's key."""
     judged_at = from_epoch_ms(signal.judged_ms)
     data = signal.wire()
-    return _event(
-        signal.event_id, SIGNAL.type, data.subject, data.revision, judged_at, data
-    )
+    return _event(signal.event_id, SIGNAL.type, data.subject, data.revision, judged_at, data)
 
 
 def summary_event(burst: str, deals: int, opened: int, now: datetime) -> Envelope:

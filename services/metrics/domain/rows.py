@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from services.metrics.domain.contributions import (
+    BOOKED,
+    BOOKED_WHOLE,
     LOST_DEALS,
     NO_CURRENCY,
     NO_DECISION,
@@ -26,7 +28,6 @@ from services.metrics.domain.contributions import (
     DealSpan,
     people_key,
 )
-from services.metrics.domain.contributions import BOOKED, BOOKED_WHOLE
 from shared.clock import parse_instant, to_epoch_ms
 from shared.facts.deal import DealTimeline, Lost, Won, project_deal
 from shared.facts.record import Record

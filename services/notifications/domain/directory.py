@@ -46,10 +46,6 @@ class Directory:
         at_ms = to_epoch_ms(signal.judged_at)
         return replace(signal, person=self.org.identities.person(signal.person, at_ms))
 
-    def knows(self, person: str | None) -> bool:
-        """Whether routing can judge: the person was stated, or there is none."""
-        return person is None or self.org.identities.is_person(person)
-
     def recipients(self, signal: Signal, today: date) -> tuple[Recipient, ...]:
         """Who hears about a resolved signal: lines of the judgement's day, addresses of today."""
         day = judged_day(signal, self.org.zone)

@@ -15,6 +15,8 @@ from services.notifications.domain.deliveries import (
     withdrawn,
 )
 from services.notifications.domain.directory import Directory
+from services.notifications.domain.routing import Recipient, RouteReason
+from services.notifications.domain.signals import Signal
 
 Thread = tuple[str, str | None, str]
 
@@ -56,17 +58,18 @@ def moved(
     """The step from what is stored to `alert`.
 
     With `known.alert` None an open alert is routed as if it were new: so is one that found nobody
-    before. An owner who is not known yet is waited for, `people_wait` long from the first signal,
-    before the fallback hears of it: people and signals come by different ways.
+    before. People and signals come by different ways: when it is not the owner's manager who would
+    hear, people are waited for, `people_wait` long from the first signal, before anybody else does.
     """
     signal = directory.resolved(alert.signal)
     resolved = alert.state is AlertState.RESOLVED
+    found = () if resolved else directory.recipients(signal, now.date())
     waits_until = known.created_at + people_wait
-    waiting = not directory.knows(signal.person) and now < waits_until
-    recipients = () if waiting or resolved else directory.recipients(signal, now.date())
+    waiting = not resolved and now < waits_until and not _is_first_choice(signal, found)
+    recipients = () if waiting else found
     planned = plan_deliveries(known.alert, alert, recipients, known.sent)
     if waiting:
-        detail = f"the owner {signal.person} is not known here yet"
+        detail = "the owner's manager is not known here yet"
         planned = [
             replace(d, detail=detail) if d.status is DeliveryStatus.UNROUTABLE else d
             for d in planned
@@ -83,5 +86,11 @@ def moved(
         planned=planned,
         changed=changed,
         unrouted=not (resolved or recipients or signal.silent),
-        route_at=waits_until if waiting and directory.places.fallback else None,
+        route_at=waits_until if waiting else None,
     )
+
+
+def _is_first_choice(signal: Signal, recipients: Sequence[Recipient]) -> bool:
+    """Whether no further news about people could name somebody nearer to the owner."""
+    nearest = RouteReason.TEAM_MANAGER if signal.person is None else RouteReason.MANAGER
+    return any(recipient.reason is nearest for recipient in recipients)

@@ -20,12 +20,14 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer
 from joserfc.jwk import ECKey
+from pydantic import SecretStr
 
 from services.ingest.adapters.hubspot_signature import sign_v3
 from services.ingest.settings import IngestSettings
 from services.ingest.wiring import NAME, build_api
 from shared.clock import to_text
 from shared.db.migrate import upgrade
+from shared.events.catalogue import topics
 from shared.http.auth import Role
 from shared.http.keys import (
     LOCAL_AUDIENCE,
@@ -36,7 +38,6 @@ from shared.http.keys import (
 )
 from shared.http.server import serve
 from shared.kafka.clients import ensure_topics
-from shared.events.catalogue import topics
 from shared.runtime.service import build_parts
 from tests.support.proxy import TcpProxy, kafka_proxy, postgres_proxy
 
@@ -223,7 +224,7 @@ async def migrated(url: str) -> str:
 
 
 @asynccontextmanager
-async def running(  # noqa: PLR0913 - the parts of a stack
+async def running(
     database: str,
     bootstrap: str,
     prefix: str,
@@ -244,14 +245,14 @@ async def running(  # noqa: PLR0913 - the parts of a stack
         else:
             await kafka.refuse()
         found = IngestSettings(
-            database_url=with_port(database, postgres.port),
+            database_url=SecretStr(with_port(database, postgres.port)),
             kafka_bootstrap=kafka.address,
             topic_prefix=prefix,
             port=0,
             jwks_path=keys.jwks_path,
             issuer=LOCAL_ISSUER,
             audience=LOCAL_AUDIENCE,
-            secrets_key=SECRETS_KEY,
+            secrets_key=SecretStr(SECRETS_KEY),
             sources_refresh_s=0.2,
             **settings,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from services.notifications.domain.deliveries import DeliveryStatus
 from services.notifications.domain.directory import Directory, Places, Subscription
 from services.notifications.domain.planning import Known, moved
@@ -50,10 +52,11 @@ def record(kind: str, record_id: str, **fields: object) -> Record:
 def directory(
     subscriptions: dict[str, Subscription] | None = None, *, people: tuple[str, ...] = ()
 ) -> Directory:
-    """A rep and their boss, or only those named."""
+    """A rep, their boss and somebody else, or only those named."""
     known = {
         "rep-1": record("person", "rep-1", manager="boss", identities={"hubspot:1:7": True}),
         "boss": record("person", "boss", email="boss@example.com"),
+        "peer": record("person", "peer", email="peer@example.com"),
     }
     chosen = {person: known[person] for person in people or known}
     return Directory(Org.build(chosen, {}, {}), subscriptions or {}, PLACES)
@@ -96,22 +99,29 @@ def test_the_only_person_hears_themselves() -> None:
 def test_a_sources_id_is_its_person() -> None:
     signal = directory().resolved(a_signal(person="hubspot:1:7"))
     assert signal.person == "rep-1"
-    assert directory().knows(signal.person)
-    assert not directory().knows("hubspot:1:8")
+    assert directory().resolved(a_signal(person="hubspot:1:8")).person == "hubspot:1:8"
 
 
-def test_an_unknown_owner_is_waited_for_and_then_the_fallback_hears() -> None:
-    alert = an_alert(a_signal(person="nobody-yet"))
+@pytest.mark.parametrize("people", [("boss",), ("rep-1",), ("rep-1", "peer")])
+def test_a_manager_who_is_not_known_is_waited_for_and_then_another_hears(
+    people: tuple[str, ...],
+) -> None:
+    """People come one by one: not the only one so far, nor the fallback, is told at once."""
+    alert = an_alert(a_signal(team=None))
     known = Known(None, (), frozenset(), MORNING)
-    waiting = moved(known, alert, directory(), MORNING, WAIT)
+    company = directory(people=people)
+    waiting = moved(known, alert, company, MORNING, WAIT)
     assert waiting.unrouted
     assert waiting.route_at == MORNING + WAIT
     assert [d.status for d in waiting.planned] == [DeliveryStatus.UNROUTABLE]
 
     again = Known(None, waiting.planned, frozenset(), MORNING)
-    late = moved(again, alert, directory(), MORNING + WAIT, WAIT)
+    told = moved(again, alert, directory(), MORNING, WAIT)
+    assert {d.reason for d in told.planned} == {RouteReason.MANAGER}
+    late = moved(again, alert, company, MORNING + WAIT, WAIT)
     assert not late.unrouted
-    assert [d.reason for d in late.planned] == [RouteReason.FALLBACK]
+    assert late.route_at is None
+    assert {d.reason for d in late.planned} <= {RouteReason.FALLBACK, RouteReason.OWN}
     assert [d.status for d in late.changed] == [DeliveryStatus.WITHDRAWN]
 
 

@@ -1,0 +1,42 @@
+"""Event type → reader: what this service listens to."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.events.catalogue import (
+    CRM_BILLING,
+    CRM_DEALS,
+    CRM_PEOPLE,
+    CRM_REFERENCE,
+    METRICS_TARGETS,
+    RECORD_KINDS,
+)
+from shared.events.envelope import Envelope, invalid_from_msgspec
+from shared.events.targets import QUOTA, QuotaData
+from shared.facts.fact import read_fact
+from shared.runtime.consume import Subscription
+
+GROUP = "commissions"
+
+TOPICS = (CRM_REFERENCE, CRM_PEOPLE, METRICS_TARGETS, CRM_DEALS, CRM_BILLING)
+"""Everything that pay rests on: a close waits until all of it has been read."""
+
+_quotas = msgspec.json.Decoder(QuotaData)
+
+
+def quota_of(envelope: Envelope) -> QuotaData:
+    """The quota in `envelope`. Raises InvalidValue with a JSON pointer."""
+    try:
+        return _quotas.decode(envelope.data)
+    except msgspec.DecodeError as error:
+        raise invalid_from_msgspec(error).at("/data") from None
+
+
+SUBSCRIPTION = Subscription(
+    topics=TOPICS,
+    readers={
+        QUOTA.type: quota_of,
+        **{kind.type: read_fact for kind in RECORD_KINDS.values() if kind.topic in TOPICS},
+    },
+)
