@@ -19,6 +19,7 @@ check: setup ## Lint, format, types, import contracts, generated files
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(RUN) -m shared.events.schemas --check
+	$(RUN) -m deploy.contracts --check
 
 format: setup ## Format the code and mend what can be mended
 	.venv/bin/ruff check --fix .
@@ -51,8 +52,9 @@ bench: setup ## Measure; figures go to bench-results.json
 chaos: setup ## Kill, pause and cut everything; figures go to chaos-results.json
 	$(RUN) -m tests.chaos $(ARGS)
 
-schemas: setup ## Write the generated event schemas
+schemas: setup ## Write the generated schemas: events, OpenAPI, AsyncAPI
 	$(RUN) -m shared.events.schemas
+	$(RUN) -m deploy.contracts
 
 migrate: setup ## Bring the running stack's database schemas up to date
 	@$(RUN) -m deploy.embedded migrate

@@ -68,6 +68,7 @@ async def stage(
     Raises: StackError, in words for the person at the terminal.
     """
     wipe(state)
+    state = State(state.root)  # its folders anew
     mail_record, slack_record = state.root / "mails.jsonl", state.root / "slack.jsonl"
     additions = Additions(
         neighbours={

@@ -31,7 +31,7 @@ TICK_DAYS = (1, 16)
 ADMIN_ROLES = (Role.ADMIN, Role.COMP_ADMIN)
 TIMEOUT_S = 60.0
 SHOWN_CHARS = 500
-CLOCKED = ("metrics",)
+CLOCKED = ("metrics", "commissions")
 """Services that live in the company's time."""
 
 
@@ -136,7 +136,7 @@ def next_tick_ms(at_ms: int) -> int:
 
 
 async def _set_clock(stage: Stage, token: str, at_ms: int) -> None:
-    body = {"instant": instant_text(at_ms)}
+    body = {"now": instant_text(at_ms)}
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
         for service in CLOCKED:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,8 +60,14 @@ class Scope:
         return sorted({m.person for m in self.memberships if m.start_day <= day < m.end_day})
 
 
-def scope_of(
-    org: Org, period: Period, *, rep: str | None, team: str | None, visible: list[str] | None
+def scope_of(  # noqa: PLR0913 - the parts of a request
+    org: Org,
+    period: Period,
+    *,
+    today: date,
+    rep: str | None,
+    team: str | None,
+    visible: list[str] | None,
 ) -> Scope:
     """The scope of a request whose right to it is checked already.
 
@@ -72,16 +78,13 @@ def scope_of(
         return Scope("rep", rep, (Membership(rep, start, end),))
     if team is not None:
         # Pipeline is read as of today, which may lie outside the period.
-        found = org.memberships(team, *_around(period))
+        after = today + timedelta(days=1)
+        found = org.memberships(team, min(period.start_day, today), max(period.end_day, after))
         seen = found if visible is None else [m for m in found if m.person in set(visible)]
         return Scope("team", team, tuple(seen))
     if visible is not None:
         return Scope("people", None, tuple(Membership(p, start, end) for p in visible))
     return Scope("organisation", None, None)
-
-
-def _around(period: Period) -> tuple[date, date]:
-    return (min(period.start_day, date(1970, 1, 1)), max(period.end_day, date(9000, 1, 1)))
 
 
 class Sum(NamedTuple):

@@ -196,6 +196,7 @@ class DealFilter:
     stage: str | None = None
     closes: tuple[date, date] | None = None
     stalled: bool | None = None
+    ids: list[str] | None = None
 
 
 async def list_deals(  # noqa: PLR0913 - one argument a filter
@@ -227,6 +228,7 @@ async def list_deals(  # noqa: PLR0913 - one argument a filter
           AND ($7::date IS NULL OR (s.close_date >= $7 AND s.close_date < $8))
           AND ($9::boolean IS NULL OR (e.id IS NOT NULL) = $9)
           AND ($10::text IS NULL OR s.deal_id > $10)
+          AND ($12::text[] IS NULL OR s.deal_id = ANY($12))
         ORDER BY s.deal_id LIMIT $11
         """,  # noqa: S608 - constants
         as_of_ms,
@@ -240,6 +242,7 @@ async def list_deals(  # noqa: PLR0913 - one argument a filter
         wanted.stalled,
         after,
         limit,
+        wanted.ids,
     )
 
 

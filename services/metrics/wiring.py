@@ -13,7 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
-from services.metrics.api import ROUTERS
+from services.metrics.api import CLOCK_ROUTER, ROUTERS
 from services.metrics.consumer import SUBSCRIPTION
 from services.metrics.handlers import Inbox
 from services.metrics.judging import Judging
@@ -58,7 +58,7 @@ async def build_api(parts: MetricsParts) -> Built:
     projector = projector_of(parts.settings)
     await Settler(projector).announce_code_version(parts.pool)
     app = parts.app(
-        ROUTERS if parts.settings.clock == "external" else ROUTERS[:-1],
+        (*ROUTERS, CLOCK_ROUTER) if parts.settings.clock == "external" else ROUTERS,
         title="Attain metrics",
         state={"lookups": Lookups(parts.settings.currency, parts.settings.rate_table)},
     )

@@ -18,6 +18,9 @@ from shared.money import parse_decimal
 NOT_ISSUED = frozenset({"draft", "void"})
 """Invoices that say so are no revenue, whatever else they say."""
 
+owner_at, held_shares = _owner_at, _shares_at
+"""Who owned a deal, and which shares of it held, at an instant."""
+
 _NUMBERS = frozenset({"probability", "amount_excluding_tax"})
 _MEANT = ("amount", "currency", "type", "product", "closed_at", "close_date")
 _PLACED = ("stage", "status", "pipeline")
@@ -25,7 +28,7 @@ _PLACED = ("stage", "status", "pipeline")
 
 @dataclass(frozen=True, slots=True)
 class DealFacts:
-    """A deal, its timeline by one reopen grace, and the invoices of it and of what merged into it."""
+    """A deal, its timeline, and the invoices of it and of what was merged into it."""
 
     deal_id: str
     record: Record
@@ -38,7 +41,7 @@ def credit_events(deal: DealFacts, identities: Identities) -> list[CreditEvent]:
     timeline = deal.timeline
     if timeline.deleted or timeline.test:
         return []
-    fields = _deal_fields(deal.record)
+    fields = deal_fields(deal.record)
     events = []
     if timeline.won is not None:
         events.append(_won(deal, timeline.won, fields))
@@ -93,9 +96,9 @@ def _issued(
         instant=from_epoch_ms(at_ms),
         amount=invoice_amount(None if amount is None else parse_decimal(amount), credit_note=note),
         currency=invoice.value("currency"),
-        owner=_owner_at(deal.record, at_ms, identities),
-        splits=stated_shares(_shares_at(deal.record, "splits", at_ms, identities)),
-        overlays=stated_shares(_shares_at(deal.record, "overlays", at_ms, identities)),
+        owner=owner_at(deal.record, at_ms, identities),
+        splits=stated_shares(held_shares(deal.record, "splits", at_ms, identities)),
+        overlays=stated_shares(held_shares(deal.record, "overlays", at_ms, identities)),
         fields={"deal": fields, "invoice": own},
         source_ids=tuple(sorted(sources)),
     )
@@ -119,7 +122,8 @@ def stated_shares(shares: Mapping[str, Fraction]) -> tuple[tuple[str, str], ...]
     return tuple((m, f"{s.numerator}/{s.denominator}") for m, s in shares.items())
 
 
-def _deal_fields(record: Record) -> dict[str, object]:
+def deal_fields(record: Record) -> dict[str, object]:
+    """What formulas may ask of a deal, as far as it is known."""
     return _fields(record, DEAL_FIELDS - {"owner"})
 
 

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -29,7 +30,7 @@ from tests.integration.ingest.conftest import (
     read_topic,
 )
 from tests.support.listen import bound_socket
-from tests.support.proxy import kafka_proxy
+from tests.support.proxy import TcpProxy, kafka_proxy
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = (sys.executable, "-m", "services.ingest")
@@ -87,61 +88,95 @@ async def own_database(database: str) -> str:
     return f"postgresql://attain_{NAME}:a-password-of-tests@{address}"
 
 
-@pytest.mark.parametrize(
-    "failpoint", ["ingest.received", "ingest.sent", "ingest.outboxed", "relay.sent"]
-)
-async def test_killed_anywhere_nothing_promised_is_lost(
-    own_database: str,
-    kafka_bootstrap: str,
-    topic_prefix: str,
-    keys: Keys,
-    tmp_path: Path,
-    failpoint: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the process runs: its environment, and the broker that it sees."""
+
+    told: Mapping[str, str]
+    url: str
+    kafka: TcpProxy
+    bootstrap: str
+    prefix: str
+    bearer: Mapping[str, str]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(
+    own_database: str, kafka_bootstrap: str, topic_prefix: str, keys: Keys
+) -> AsyncIterator[Stage]:
+    """A database brought up by the process's own command, and a broker that can go away."""
     with bound_socket() as free:
         port: int = free.getsockname()[1]
     async with kafka_proxy(kafka_bootstrap) as kafka:
         told = environment(own_database, kafka.address, topic_prefix, keys, port)
         subprocess.run((*COMMAND, "migrate"), cwd=ROOT, env=told, check=True)
-        # The outbox is on the way only while Kafka is away; the relay only once it is back.
-        if failpoint == "ingest.outboxed":
-            await kafka.refuse()
-        armed = told | {"ATTAIN_FAILPOINTS": f"{failpoint}=kill@3!{tmp_path / 'once'}"}
-        bearer = keys.bearer(Role.ADMIN) | BATCH_TYPE
-        promised: set[str] = set()
         url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
-            with started(armed) as process:
-                await until_ready(client, process)
-                killed = False
-                for number in range(200):
-                    if failpoint == "relay.sent" and number % 2:
-                        kafka.cut()
-                    body = json.dumps([deal(f"kill-{number}")])
-                    try:
-                        answer = await client.post("/v1/events", content=body, headers=bearer)
-                    except httpx.HTTPError:
-                        killed = True
-                        break
-                    assert answer.status_code == 202
-                    promised.update(answer.json()["ids"])
-                assert killed
-                assert process.wait(10) == -signal.SIGKILL
-            await kafka.accept()
-            with started(armed) as process:
-                await until_ready(client, process)
-                answer = await client.post("/v1/events", content=body, headers=bearer)
-                assert answer.status_code == 202
-                promised.update(answer.json()["ids"])
-                deadline = time.monotonic() + 20
-                while True:
-                    found = await read_topic(kafka_bootstrap, topic_prefix + "crm.deals")
-                    if promised <= {json.loads(value)["id"] for _, value in found}:
-                        break
-                    assert time.monotonic() < deadline, "a promised fact is lost"
-                    await asyncio.sleep(0.2)
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(20) == 0
+        bearer = keys.bearer(Role.ADMIN) | BATCH_TYPE
+        yield Stage(told, url, kafka, kafka_bootstrap, topic_prefix, bearer)
+
+
+async def send_until_killed(stage: Stage, client: httpx.AsyncClient) -> set[str]:
+    """Ids of the facts that were promised before the process died."""
+    promised: set[str] = set()
+    for number in range(400):
+        if number == 10:
+            await stage.kafka.accept()
+        body = json.dumps([deal(f"kill-{number}")])
+        try:
+            answer = await client.post("/v1/events", content=body, headers=stage.bearer)
+        except httpx.HTTPError:
+            return promised
+        assert answer.status_code == 202
+        promised.update(answer.json()["ids"])
+        await asyncio.sleep(0.01)
+    message = "the process was not killed"
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "kafka_at_first"),
+    [
+        ("ingest.received", True),
+        ("ingest.sent", True),
+        ("ingest.outboxed", False),
+        ("relay.sent", False),
+    ],
+)
+async def test_killed_anywhere_nothing_promised_is_lost(
+    stage: Stage, tmp_path: Path, failpoint: str, *, kafka_at_first: bool
+) -> None:
+    if not kafka_at_first:
+        await stage.kafka.refuse()
+    hit = 1 if failpoint == "relay.sent" else 3
+    armed = {
+        **stage.told,
+        "ATTAIN_FAILPOINTS": f"{failpoint}=kill@{hit}!{tmp_path / 'once'}",
+    }
+    async with httpx.AsyncClient(base_url=stage.url, timeout=10, trust_env=False) as client:
+        with started(armed) as process:
+            await until_ready(client, process)
+            promised = await send_until_killed(stage, client)
+            assert process.wait(10) == -signal.SIGKILL
+        await stage.kafka.accept()
+        with started(armed) as process:
+            await until_ready(client, process)
+            again = json.dumps([deal("kill-again")])
+            answer = await client.post("/v1/events", content=again, headers=stage.bearer)
+            assert answer.status_code == 202
+            await assert_all_come(stage, promised | set(answer.json()["ids"]))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+async def assert_all_come(stage: Stage, promised: set[str]) -> None:
+    """Every promised fact lies on the topic, or will soon."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = await read_topic(stage.bootstrap, stage.prefix + "crm.deals")
+        if promised <= {json.loads(value)["id"] for _, value in found}:
+            return
+        assert time.monotonic() < deadline, "a promised fact is lost"
+        await asyncio.sleep(0.2)
 
 
 def test_a_key_that_is_none_is_said(keys: Keys) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
@@ -12,12 +12,11 @@ from tests.integration.notifications.deployment import Deployment, deployed
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def deployment(
-    database_factory: Callable[[], Awaitable[str]],
+    database: str,
     kafka_bootstrap: str,
     topic_prefix: str,
     tmp_path: Path,
 ) -> AsyncIterator[Deployment]:
     """Tables, topics, a mail server and a Slack, with no process running yet."""
-    url = await database_factory()
-    async with deployed(url, kafka_bootstrap, topic_prefix, tmp_path) as found:
+    async with deployed(database, kafka_bootstrap, topic_prefix, tmp_path) as found:
         yield found

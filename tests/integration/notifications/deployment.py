@@ -102,6 +102,7 @@ class Deployment:
     mail: MailServer
     settings: dict[str, str] = field(default_factory=dict)
     produced: int = 0
+    port: int = 0
 
     def environment(self) -> dict[str, str]:
         """Variables of the service's processes."""
@@ -202,9 +203,9 @@ class Deployment:
 
     @asynccontextmanager
     async def process(self, command: str, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A real process of the service; ended afterwards when it still runs."""
+        """A real process of the service on `port`; ended afterwards when it still runs."""
         listener = bound_socket()
-        port = listener.getsockname()[1]
+        port = self.port = listener.getsockname()[1]
         listener.close()
         log = (self.keys / "process.log").open("ab")
         started = await asyncio.create_subprocess_exec(
@@ -296,6 +297,7 @@ async def deployed(
 ) -> AsyncIterator[Deployment]:
     """A deployment with its tables and topics made, and nobody running yet."""
     connection = await asyncpg.connect(database_url)
+    await connection.execute("DROP SCHEMA IF EXISTS notifications CASCADE")
     await connection.execute("CREATE SCHEMA notifications")
     await connection.close()
     await asyncio.to_thread(upgrade, "notifications", database_url)

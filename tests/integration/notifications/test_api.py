@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from services.notifications.domain.signals import EpisodeState
@@ -154,3 +155,31 @@ async def test_a_teams_alert_shows_to_who_sees_the_whole_team(deployment: Deploy
     ):
         async with deployment.api(role, person=person) as client:
             assert len((await client.get("/v1/alerts")).json()["data"]) == count
+
+
+@pytest.mark.parametrize(
+    ("command", "check"),
+    [("api", "database"), ("consumer", "channels: none is configured, alerts wait")],
+)
+async def test_a_process_without_channels_is_ready_and_says_so(
+    deployment: Deployment, command: str, check: str
+) -> None:
+    deployment.settings |= dict.fromkeys(("SLACK_TOKEN", "SLACK_DEFAULT_CHANNEL", "SMTP_HOST"), "")
+
+    async def answer() -> httpx.Response | None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            try:
+                return await client.get(f"http://127.0.0.1:{deployment.port}/readyz")
+            except httpx.HTTPError:
+                return None
+
+    async def answers() -> bool:
+        return await answer() is not None
+
+    async with deployment.process(command) as process:
+        await until(answers)
+        ready = await answer()
+        assert ready is not None
+        assert ready.status_code == 200
+        assert ready.json()["checks"][check] == {"ok": True}
+    assert process.returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from tests.unit.notifications.builders import a_signal
 EPISODES = 5
 
 
+async def _has_tried(deployment: Deployment) -> bool:
+    return bool(await deployment.rows("SELECT 1 FROM place_pace"))
+
+
 async def test_a_rate_limit_is_waited_for(deployment: Deployment) -> None:
     deployment.slack.fail_next(rate_limited(2))
     async with deployment.consumer():
@@ -23,9 +28,12 @@ async def test_a_rate_limit_is_waited_for(deployment: Deployment) -> None:
         await deployment.consumed()
         started = time.monotonic()
         await deployment.say(a_signal(1))
-        await until(lambda: deployment.slack.requests == 1)
+        await until(partial(_has_tried, deployment))
         # Another message to that place keeps the pause too.
         await deployment.say(later(a_signal(1, title="Beta is stalled"), "another-episode"))
+        await deployment.consumed()
+        await asyncio.sleep(0.5)
+        assert deployment.slack.requests == 1
         await until(lambda: len(deployment.slack.received) == 2)
         await deployment.settled()
     assert time.monotonic() - started >= 2

@@ -1,0 +1,170 @@
+"""Periods: submitted by one person of finance, closed by another."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from fastapi import APIRouter, Request, Response
+
+from services.commissions.api.context import (
+    Finance,
+    Id,
+    Overseer,
+    Reader,
+    context_of,
+    now_of,
+    person_of,
+    pool_of,
+    snapshot,
+)
+from services.commissions.checklist import Item, open_items
+from services.commissions.close import OpenItems, close_period
+from services.commissions.periods import StoredPeriod, submit_period
+from shared.http.models import Instant, WireModel
+from shared.http.paging import Page, Paging, listed, page_of
+from shared.http.problems import Fault, problem
+
+router = APIRouter(prefix="/v1/periods", tags=["periods"])
+
+
+class PeriodView(WireModel):
+    """A period. end: the first day after it. one_seat: one person did both, as there is no other."""
+
+    id: str
+    start: date
+    end: date
+    state: str
+    submitted_by: str | None
+    submitted_at: Instant | None
+    closed_by: str | None
+    closed_at: Instant | None
+    one_seat: bool
+
+
+class ItemView(WireModel):
+    """Something that keeps a period from being closed, and what to do about it."""
+
+    kind: str
+    deal: str | None
+    payee: str | None
+    plan: str | None
+    period: str | None
+    message: str
+
+
+class Checklist(WireModel):
+    """ready: whether the period could be closed now."""
+
+    period: str
+    ready: bool
+    items: list[ItemView]
+
+
+@router.get("", response_model=Page[PeriodView])
+async def periods(request: Request, principal: Reader, page: Paging) -> object:
+    """Periods that were submitted or closed, and those with statements."""
+    after = page.after(str, str) or ("0001-01-01", "")
+    async with snapshot(request, principal) as view:
+        rows = await view.tx.fetch(
+            """
+            SELECT * FROM (
+                SELECT period, start_day, end_day, state, submitted_by, submitted_at, closed_by,
+                       closed_at, one_seat, revision FROM period
+                UNION ALL
+                SELECT DISTINCT s.period, s.start_day, s.end_day,
+                       CASE WHEN s.end_day <= c.day THEN 'closed' ELSE 'open' END,
+                       NULL::text, NULL::timestamptz, NULL::text, NULL::timestamptz, false,
+                       0::bigint
+                FROM statement s CROSS JOIN closed_until c
+                WHERE NOT EXISTS (SELECT FROM period p WHERE p.period = s.period)
+                  AND ($4::text[] IS NULL OR s.payee = ANY($4))
+            ) known WHERE (start_day, period) > ($1, $2) ORDER BY start_day, period LIMIT $3
+            """,
+            date.fromisoformat(str(after[0])),
+            after[1],
+            page.fetch,
+            view.visible,
+        )
+    found = page_of(
+        rows,
+        page,
+        key=lambda row: (row["start_day"].isoformat(), row["period"]),
+        show=lambda row: period_view(StoredPeriod.of(row)),
+    )
+    return listed(request, found, PeriodView)
+
+
+@router.get("/{period}/checklist")
+async def checklist(request: Request, principal: Overseer, period: Id) -> Checklist:
+    """What is open, each with what to do. An empty list does not wait for facts on their way."""
+    async with snapshot(request, principal) as view:
+        wanted = view.period(period)
+        items = await open_items(view.tx, wanted.end)
+    return Checklist(period=wanted.label, ready=not items, items=[_item(item) for item in items])
+
+
+@router.post("/{period}/submit")
+async def submit(request: Request, principal: Finance, period: Id) -> PeriodView:
+    """Say that a period may be closed, by somebody else."""
+    person = person_of(principal)
+    async with snapshot(request, principal) as view:
+        wanted, today = view.period(period), view.today
+    now = await now_of(request)
+    async with pool_of(request).acquire() as tx, tx.transaction():
+        stored = await submit_period(tx, wanted, actor=person, now=now, today=today)
+    return period_view(stored)
+
+
+@router.post("/{period}/close", response_model=PeriodView)
+async def close(request: Request, principal: Finance, period: Id) -> PeriodView | Response:
+    """Fix all statements until the period's end, for ever. Not by whoever submitted it.
+
+    503: facts are still on their way; nothing has happened, try again. 409: see errors.
+    """
+    person = person_of(principal)
+    async with snapshot(request, principal) as view:
+        wanted = view.period(period)
+    context = context_of(request)
+    try:
+        closed = await close_period(
+            pool_of(request),
+            context.settings,
+            context.cache,
+            period=wanted,
+            actor=person,
+            now=await now_of(request),
+        )
+    except OpenItems as refusal:
+        faults = [Fault(pointer=_where(item), detail=item.message) for item in refusal.items]
+        return problem(refusal.code, refusal.message, status=refusal.status, faults=faults)
+    return period_view(closed)
+
+
+def _where(item: Item) -> str:
+    return f"#{item.kind}/{item.deal or item.payee or ''}"
+
+
+def _item(item: Item) -> ItemView:
+    return ItemView(
+        kind=item.kind,
+        deal=item.deal,
+        payee=item.payee,
+        plan=item.plan,
+        period=item.period,
+        message=item.message,
+    )
+
+
+def period_view(stored: StoredPeriod) -> PeriodView:
+    """A period for readers."""
+    return PeriodView(
+        id=stored.period,
+        start=stored.start_day,
+        end=stored.end_day,
+        state=stored.state,
+        submitted_by=stored.submitted_by,
+        submitted_at=stored.submitted_at,
+        closed_by=stored.closed_by,
+        closed_at=stored.closed_at,
+        one_seat=stored.one_seat,
+    )

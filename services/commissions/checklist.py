@@ -1,0 +1,99 @@
+"""What has to be settled before a period can be closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.commissions.store import UNASSIGNED
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One open matter. message: what is wrong, and what to do about it."""
+
+    kind: str
+    deal: str | None
+    payee: str | None
+    plan: str | None
+    period: str | None
+    message: str
+
+
+async def open_items(tx: Connection, end_day: date) -> list[Item]:
+    """Everything open that concerns days before `end_day`, in a steady order."""
+    items = [
+        *await _statement_items(tx, end_day),
+        *await _unclaimed_items(tx, end_day),
+        *await _dead_letters(tx),
+    ]
+    if not await is_quiet(tx):
+        message = "facts or changed plans and rates are still being worked in; wait a moment"
+        items.append(Item("recalculating", None, None, None, None, message))
+    return items
+
+
+async def is_quiet(tx: Connection | Pool) -> bool:
+    """Whether every root is settled, with the present reference data."""
+    quiet: bool = await tx.fetchval(
+        "SELECT NOT EXISTS (SELECT FROM mark) AND NOT EXISTS (SELECT FROM root "
+        "WHERE kind IN ('deal', 'account') "
+        "AND reference_version < (SELECT version FROM reference_version))"
+    )
+    return quiet
+
+
+async def _statement_items(tx: Connection, end_day: date) -> list[Item]:
+    rows = await tx.fetch(
+        "SELECT payee, plan_id, period, document::text AS document FROM statement "
+        "WHERE waiting AND end_day <= $1 ORDER BY start_day, payee, plan_id",
+        end_day,
+    )
+    return [
+        Item(entry["kind"], entry["deal"], row["payee"], row["plan_id"], row["period"], message)
+        for row in rows
+        for entry in msgspec.json.decode(row["document"])["exceptions"]
+        if (message := entry["message"])
+    ]
+
+
+async def _unclaimed_items(tx: Connection, end_day: date) -> list[Item]:
+    """What waits and stands on nobody's statement."""
+    rows = await tx.fetch(
+        "SELECT kind, deal_id, payee, plan_id, message FROM credit_exception "
+        "WHERE (payee = '' OR kind = $2) AND day < $1 ORDER BY day, event_key, kind, payee",
+        end_day,
+        UNASSIGNED,
+    )
+    return [
+        Item(
+            row["kind"], row["deal_id"], row["payee"] or None, row["plan_id"], None, row["message"]
+        )
+        for row in rows
+    ]
+
+
+async def _dead_letters(tx: Connection) -> list[Item]:
+    """Events that could not be read: nobody knows which period they concern."""
+    rows = await tx.fetch(
+        "SELECT subject, count(*) AS number FROM dead_letter WHERE state = 'open' "
+        "GROUP BY subject ORDER BY subject"
+    )
+    return [
+        Item(
+            "dead_letter",
+            row["subject"].removeprefix("deal/") if row["subject"].startswith("deal/") else None,
+            None,
+            None,
+            None,
+            f"{row['number']} event(s) about {row['subject']} could not be read; "
+            "redrive or discard them under /v1/dead-letters",
+        )
+        for row in rows
+    ]

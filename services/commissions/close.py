@@ -1,0 +1,339 @@
+"""Closing a period: wait for all facts, then fix its statements, for ever, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from services.commissions.checklist import Item, is_quiet, open_items
+from services.commissions.consumer import GROUP, TOPICS
+from services.commissions.domain.explain import explain_statement
+from services.commissions.domain.periods import Period
+from services.commissions.events import PERIOD, STATEMENT, FixedData, StatementData, write_events
+from services.commissions.periods import StoredPeriod, period_data
+from services.commissions.rating import sheet_of, statement_write
+from services.commissions.reference import ReferenceCache
+from services.commissions.settings import CommissionsSettings
+from services.commissions.store import AccountKey, canonical_json
+from shared.errors import Refused
+from shared.kafka.clients import stop_quietly
+from shared.money import to_text
+from shared.runtime.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from shared.db.pool import Connection, Pool
+
+POLL_S = 0.05
+BROKER_TIMEOUT_S = 5.0
+
+StatementKey = tuple[str, str, str]
+"""Payee, plan, period."""
+
+
+class OpenItems(Refused):
+    """A period cannot be closed while something is open."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        msg = f"{len(items)} matter(s) are open; see errors, and the period's checklist"
+        super().__init__("period-has-open-items", msg)
+        self.items = items
+
+
+class NotReady(Refused):
+    """Facts are still on their way. Nothing has happened; try again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("close-not-ready", message, status=503)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement that is to be fixed: its version, and its explanation as JSON text."""
+
+    version: int
+    explanation: str
+
+
+async def close_period(  # noqa: PLR0913 - a use case and what it works with
+    pool: Pool,
+    settings: CommissionsSettings,
+    cache: ReferenceCache,
+    *,
+    period: Period,
+    actor: str,
+    now: datetime,
+) -> StoredPeriod:
+    """Close a submitted period.
+
+    Raises Refused: 409 when it is not submitted, by the same person, out of order, or while
+    something is open (OpenItems); 503 (NotReady) while facts are still on their way.
+    """
+    deadline = asyncio.get_running_loop().time() + settings.close_wait_s
+    await _check(pool, settings, period, actor)
+    ends = await log_ends(settings.kafka_bootstrap, settings.topic_prefix)
+    while True:
+        await _wait(pool, ends, deadline)
+        await failpoint("close.waited")
+        prepared = await _prepare(pool, cache, period)
+        if prepared is not None:
+            try:
+                async with pool.acquire() as tx, tx.transaction():
+                    closed = await _fix(tx, settings, period, prepared, actor=actor, now=now)
+            except asyncpg.LockNotAvailableError:
+                closed = None
+            if closed is not None:
+                return closed
+        if asyncio.get_running_loop().time() > deadline:
+            msg = "statements kept changing while they were to be fixed; try again"
+            raise NotReady(msg)
+        await asyncio.sleep(POLL_S)
+
+
+async def log_ends(bootstrap: str, topic_prefix: str) -> dict[tuple[str, int], int]:
+    """(topic without prefix, partition) → end of the log, now. Raises NotReady without a broker."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, client_id="commissions-close", enable_auto_commit=False
+    )
+    try:
+        async with asyncio.timeout(BROKER_TIMEOUT_S):
+            await consumer.start()
+            await consumer.topics()
+            partitions = [
+                TopicPartition(topic_prefix + topic, number)
+                for topic in TOPICS
+                for number in sorted(consumer.partitions_for_topic(topic_prefix + topic) or ())
+            ]
+            ends = await consumer.end_offsets(partitions)
+    except (KafkaError, OSError, TimeoutError) as error:
+        msg = "the broker does not answer, so it is not known which facts are on their way"
+        raise NotReady(msg) from error
+    finally:
+        await stop_quietly(consumer)
+    return {(tp.topic.removeprefix(topic_prefix), tp.partition): end for tp, end in ends.items()}
+
+
+async def _wait(pool: Pool, ends: Mapping[tuple[str, int], int], deadline: float) -> None:
+    """Until the consumer has passed `ends` and every root is settled. Raises NotReady."""
+    while not (await _has_passed(pool, ends) and await is_quiet(pool)):
+        if asyncio.get_running_loop().time() > deadline:
+            msg = "facts are still being worked in; try again in a moment"
+            raise NotReady(msg)
+        await asyncio.sleep(POLL_S)
+
+
+async def _has_passed(pool: Pool, ends: Mapping[tuple[str, int], int]) -> bool:
+    rows = await pool.fetch(
+        "SELECT topic, partition, next_offset FROM consumer_offset WHERE consumer_group = $1", GROUP
+    )
+    read = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+    return all(end == 0 or read.get(place, -1) >= end for place, end in ends.items())
+
+
+async def _check(
+    tx: Connection | Pool, settings: CommissionsSettings, period: Period, actor: str
+) -> StoredPeriod:
+    row = await tx.fetchrow("SELECT * FROM period WHERE period = $1", period.label)
+    if row is None or row["state"] == "open":
+        msg = f"period {period.label} has not been submitted; submit it first"
+        raise Refused("period-not-submitted", msg)
+    stored = StoredPeriod.of(row)
+    if stored.state == "closed":
+        msg = f"period {period.label} is closed already, by {stored.closed_by}"
+        raise Refused("period-closed", msg)
+    if stored.submitted_by == actor and not settings.one_seat:
+        msg = "whoever submitted a period cannot close it; ask somebody else of finance"
+        raise Refused("same-person", msg)
+    closed_until: date = await tx.fetchval("SELECT day FROM closed_until")
+    if period.end <= closed_until:
+        msg = f"everything until {closed_until} is closed already"
+        raise Refused("period-closed", msg)
+    earlier = await tx.fetchval(
+        "SELECT period FROM statement WHERE end_day > $1 AND end_day <= $2 "
+        "ORDER BY end_day LIMIT 1",
+        closed_until,
+        period.start,
+    )
+    if earlier is not None:
+        msg = f"period {earlier} is still open and comes first; close it before"
+        raise Refused("earlier-period-open", msg)
+    if not settings.one_seat and await tx.fetchval(
+        "SELECT EXISTS (SELECT FROM statement WHERE payee = $1 AND end_day > $2 AND end_day <= $3)",
+        actor,
+        closed_until,
+        period.end,
+    ):
+        msg = "nobody approves their own pay; ask somebody else of finance to close"
+        raise Refused("own-pay", msg)
+    return stored
+
+
+async def _prepare(
+    pool: Pool, cache: ReferenceCache, period: Period
+) -> dict[StatementKey, Prepared] | None:
+    """Explain every statement that is to be fixed; None where one is not settled after all.
+
+    Done before anything is locked: it takes as long as rating everybody once.
+    """
+    prepared: dict[StatementKey, Prepared] = {}
+    async with pool.acquire() as tx, tx.transaction(isolation="repeatable_read", readonly=True):
+        reference = await cache.at(tx)
+        if items := await open_items(tx, period.end):
+            raise OpenItems(items)
+        sheets: dict[tuple[AccountKey, str], list[asyncpg.Record]] = {}
+        for row in await tx.fetch(
+            "SELECT payee, plan_id, period, start_day, version, document::text AS document "
+            "FROM statement WHERE end_day <= $1 AND end_day > (SELECT day FROM closed_until) "
+            "ORDER BY payee, plan_id, start_day",
+            period.end,
+        ):
+            account = AccountKey(row["payee"], row["plan_id"])
+            sheets.setdefault((account, reference.year_of(row["start_day"]).label), []).append(row)
+        for (account, year), rows in sheets.items():
+            sheet = await sheet_of(tx, account, reference.year(year), reference)
+            for row in rows:
+                statement = None if sheet is None else sheet.statement(row["period"])
+                if sheet is None or statement is None:
+                    return None
+                if statement_write(account, statement).document != row["document"]:
+                    return None
+                tree = canonical_json(explain_statement(statement, sheet.rater))
+                prepared[*account, row["period"]] = Prepared(row["version"], tree)
+    return prepared
+
+
+async def _fix(  # noqa: PLR0913 - a use case and what it works with
+    tx: Connection,
+    settings: CommissionsSettings,
+    period: Period,
+    prepared: Mapping[StatementKey, Prepared],
+    *,
+    actor: str,
+    now: datetime,
+) -> StoredPeriod | None:
+    """Fix what was prepared; None when a statement changed meanwhile."""
+    # From here to the commit nothing is rated: whoever rates holds this row FOR SHARE.
+    closed_until: date = await tx.fetchval("SELECT day FROM closed_until FOR UPDATE")
+    await tx.execute("SELECT FROM period WHERE period = $1 FOR UPDATE", period.label)
+    await failpoint("close.locked")
+    stored = await _check(tx, settings, period, actor)
+    rows = await tx.fetch(
+        "SELECT *, document::text AS text FROM statement "
+        "WHERE end_day <= $1 AND end_day > $2 ORDER BY payee, plan_id, start_day",
+        period.end,
+        closed_until,
+    )
+    found = {(row["payee"], row["plan_id"], row["period"]): row["version"] for row in rows}
+    if found != {key: entry.version for key, entry in prepared.items()}:
+        return None
+    one_seat = stored.submitted_by == actor
+    closed = stored.closed(actor, now, one_seat=one_seat)
+    await tx.execute(
+        "UPDATE period SET state = 'closed', closed_by = $2, closed_at = $3, one_seat = $4, "
+        "revision = $5 WHERE period = $1",
+        period.label,
+        actor,
+        now,
+        one_seat,
+        closed.revision,
+    )
+    await _store_fixed(tx, rows, prepared, closed)
+    await tx.execute("UPDATE closed_until SET day = $1", period.end)
+    # Every account is rated again: what changes from now on lands in its first open period.
+    await tx.execute(
+        "INSERT INTO mark (kind, root_id, part) SELECT kind, id, '' FROM root "
+        "WHERE kind = 'account' ORDER BY id"
+    )
+    await _tell(tx, rows, closed, actor, now)
+    return closed
+
+
+def _fixed_document(row: asyncpg.Record, closed: StoredPeriod) -> str:
+    document = msgspec.json.decode(row["text"])
+    return canonical_json(
+        {
+            **document,
+            "state": "closed",
+            "closed_with": closed.period,
+            "one_seat": closed.one_seat,
+        }
+    )
+
+
+async def _store_fixed(
+    tx: Connection,
+    rows: Sequence[asyncpg.Record],
+    prepared: Mapping[StatementKey, Prepared],
+    closed: StoredPeriod,
+) -> None:
+    await tx.executemany(
+        "INSERT INTO fixed_statement (payee, plan_id, period, start_day, end_day, currency, own, "
+        "difference, carry_in, carry_out, payable, payout_currency, payout_amount, hash, "
+        "closed_with, document, explanation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "
+        "$9::text::numeric, $10, $11, $12, $13, $14, $15, $16::text::json, $17::text::json)",
+        [
+            (
+                row["payee"],
+                row["plan_id"],
+                row["period"],
+                row["start_day"],
+                row["end_day"],
+                row["currency"],
+                row["own"],
+                row["difference"],
+                msgspec.json.decode(row["text"])["carry_in"],
+                row["carry_out"],
+                row["payable"],
+                row["payout_currency"],
+                row["payout_amount"],
+                row["hash"],
+                closed.period,
+                _fixed_document(row, closed),
+                prepared[row["payee"], row["plan_id"], row["period"]].explanation,
+            )
+            for row in rows
+        ],
+    )
+
+
+async def _tell(
+    tx: Connection,
+    rows: Sequence[asyncpg.Record],
+    closed: StoredPeriod,
+    actor: str,
+    now: datetime,
+) -> None:
+    """The close, with what it fixed, to the journal; each statement to whoever follows them."""
+    fixed = [
+        FixedData(
+            payee=row["payee"],
+            plan=row["plan_id"],
+            period=row["period"],
+            hash=row["hash"],
+            payable=to_text(row["payable"]),
+            currency=row["currency"],
+        )
+        for row in rows
+    ]
+    subject = f"period/{closed.period}"
+    data = period_data(closed, actor, fixed)
+    await write_events(tx, PERIOD, [(subject, closed.revision, data)], now)
+    statements = [
+        (
+            f"statement/{row['payee']}|{row['plan_id']}|{row['period']}",
+            1,
+            StatementData(
+                statement=msgspec.json.decode(_fixed_document(row, closed)),
+                closed_with=closed.period,
+            ),
+        )
+        for row in rows
+    ]
+    await write_events(tx, STATEMENT, statements, now)
