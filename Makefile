@@ -1,6 +1,6 @@
 # Attain. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit demo up down status clean bench chaos schemas migrate locks
+.PHONY: help setup check format test test-unit demo up down status clean bench chaos schemas generated check-rules migrate locks
 
 PYTHON ?= python3
 RUN := .venv/bin/python
@@ -55,6 +55,15 @@ chaos: setup ## Kill, pause and cut everything; figures go to chaos-results.json
 schemas: setup ## Write the generated schemas: events, OpenAPI, AsyncAPI
 	$(RUN) -m shared.events.schemas
 	$(RUN) -m deploy.contracts
+
+generated: setup ## Write what is made from the code: settings and metrics pages, dashboard
+	$(RUN) -m deploy.generated
+
+check-rules: ## Check and test the alert rules; needs promtool (Debian: apt-get install prometheus)
+	@command -v promtool >/dev/null || { echo "make check-rules needs promtool. Debian, \
+	Ubuntu: apt-get install prometheus. Elsewhere it is part of Prometheus' release." >&2; exit 1; }
+	promtool check rules deploy/prometheus/rules/*.yml
+	promtool test rules deploy/prometheus/tests/*_test.yml
 
 migrate: setup ## Bring the running stack's database schemas up to date
 	@$(RUN) -m deploy.embedded migrate

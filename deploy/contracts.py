@@ -1,7 +1,7 @@
 """The committed contracts of the services: OpenAPI of each one's HTTP, AsyncAPI of the topics.
 
-    python -m deploy.contracts           writes docs/api/*.json
-    python -m deploy.contracts --check   exits 1 where a committed file differs from the code
+python -m deploy.contracts           writes docs/api/*.json
+python -m deploy.contracts --check   exits 1 where a committed file differs from the code
 """
 
 from __future__ import annotations

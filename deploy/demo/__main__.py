@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import signal
 import sys
-import time
-from pathlib import Path
 
 from rich.console import Console
 

@@ -45,8 +45,10 @@ _OUTDATED = " + ".join(
     "WHERE r.reference_version < v.version)"
     for schema in PROJECTING
 )
-_DUE = (
-    "(SELECT count(*) FROM metrics.root r, metrics.simulated_clock c WHERE r.next_due <= c.instant)"
+_DUE = " + ".join(
+    f"(SELECT count(*) FROM metrics.{table} d, metrics.simulated_clock c "  # noqa: S608
+    "WHERE d.next_due <= c.instant)"
+    for table in ("root", "quota")
 )
 _MESSAGES = "(SELECT count(*) FROM notifications.delivery WHERE status = 'pending')"
 _LETTERS = " UNION ALL ".join(

@@ -103,7 +103,11 @@ def _variables(ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
     """The services live in the company's time; notifications know the two local servers."""
     prefix = "ATTAIN_NOTIFICATIONS_"
     return {
-        "metrics": {"ATTAIN_METRICS_CLOCK": "external"},
+        "metrics": {
+            "ATTAIN_METRICS_CLOCK": "external",
+            # This company dates no next steps: judged by them, every deal would be stalled.
+            "ATTAIN_METRICS_NEXT_STEP_DAYS": "3650",
+        },
         "commissions": {"ATTAIN_COMMISSIONS_CLOCK": "external"},
         "notifications": {
             f"{prefix}SMTP_HOST": LOOPBACK,

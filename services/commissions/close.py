@@ -99,17 +99,25 @@ async def close_period(  # noqa: PLR0913 - a use case and what it works with
 
 async def log_ends(bootstrap: str, topic_prefix: str) -> dict[tuple[str, int], int]:
     """(topic without prefix, partition) → end of the log, now. Raises NotReady without a broker."""
+    names = [topic_prefix + topic for topic in TOPICS]
+    # Named here and not assigned later: a consumer knows the partitions of its own topics only.
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, client_id="commissions-close", enable_auto_commit=False
+        *names,
+        bootstrap_servers=bootstrap,
+        client_id="commissions-close",
+        enable_auto_commit=False,
     )
     try:
         async with asyncio.timeout(BROKER_TIMEOUT_S):
             await consumer.start()
-            await consumer.topics()
+            found = {name: consumer.partitions_for_topic(name) for name in names}
+            if not all(found.values()):
+                msg = "the broker does not know all topics; start the consumer first"
+                raise NotReady(msg)
             partitions = [
-                TopicPartition(topic_prefix + topic, number)
-                for topic in TOPICS
-                for number in sorted(consumer.partitions_for_topic(topic_prefix + topic) or ())
+                TopicPartition(name, number)
+                for name in names
+                for number in sorted(found[name] or ())
             ]
             ends = await consumer.end_offsets(partitions)
     except (KafkaError, OSError, TimeoutError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from services.commissions import store
 from services.commissions.domain.credits import (
     Credit,
     CreditEvent,
-    Outcome,
+    CreditException,
     credit_as_row,
     credit_from_row,
     credits_for,
@@ -165,60 +165,54 @@ def contribution_of(
             by_grace[grace] = credit_events(facts, reference.identities)
         return by_grace[grace]
 
-    outcomes: list[tuple[Plan, CreditEvent, Outcome]] = []
+    found = Contribution()
+    unassigned: set[tuple[str, str]] = set()
     for plan in reference.plans.values():
         assigned = reference.assignments.get(plan.id, ())
-        for event in events(_grace(plan, events, reference)):
-            outcomes.append((plan, event, credits_for(event, plan, assigned, reference.rates)))
-    return gathered(deal_id, outcomes)
-
-
-def gathered(deal_id: str, outcomes: Sequence[tuple[Plan, CreditEvent, Outcome]]) -> Contribution:
-    """All plans' outcomes of one deal together; who is on no plan at all is told once a plan."""
-    found = Contribution()
-    credited: set[tuple[str, str]] = set()
-    for _, event, outcome in outcomes:
-        for credit in outcome.credits:
-            found.credits[credit.key] = credit
-            credited.add((event.key, credit.payee))
-        for entry in outcome.exceptions:
-            if entry.payee is not None:
-                credited.add((event.key, entry.payee))
-            found.waiting.add(
-                Waiting(
-                    deal_id,
-                    entry.kind.value,
-                    entry.event_key,
-                    entry.plan_id,
-                    entry.component_id,
-                    entry.payee or "",
-                    entry.day,
-                    entry.message,
-                )
-            )
-    for plan, event, outcome in outcomes:
-        day = plan.versions[0].day_of(event.instant)
-        for member in outcome.unassigned:
-            if (event.key, member) not in credited:
-                credited.add((event.key, member))
-                message = (
-                    f"{member} would be credited and is on no plan on {day}; "
-                    "assign them to one, or correct the owner in the CRM"
-                )
-                found.waiting.add(
-                    Waiting(deal_id, UNASSIGNED, event.key, plan.id, "", member, day, message)
-                )
+        for event in events(_grace(plan, events)):
+            outcome = credits_for(event, plan, assigned, reference.rates)
+            found.credits.update((credit.key, credit) for credit in outcome.credits)
+            found.waiting.update(_waiting(deal_id, entry) for entry in outcome.exceptions)
+            day = plan.versions[0].day_of(event.instant)
+            for member in outcome.unassigned:
+                if (event.key, member) not in unassigned and not reference.is_on_a_plan(
+                    member, day
+                ):
+                    unassigned.add((event.key, member))
+                    found.waiting.add(_unassigned(deal_id, event, plan, member))
     return found
 
 
-def _grace(plan: Plan, events: object, reference: Reference) -> timedelta:
+def _waiting(deal_id: str, entry: CreditException) -> Waiting:
+    return Waiting(
+        deal_id,
+        entry.kind.value,
+        entry.event_key,
+        entry.plan_id,
+        entry.component_id,
+        entry.payee or "",
+        entry.day,
+        entry.message,
+    )
+
+
+def _unassigned(deal_id: str, event: CreditEvent, plan: Plan, member: str) -> Waiting:
+    """Somebody is on no plan at all: told once an event, of the first plan that misses them."""
+    day = plan.versions[0].day_of(event.instant)
+    message = (
+        f"{member} would be credited and is on no plan on {day}; "
+        "assign them to one, or correct the owner in the CRM"
+    )
+    return Waiting(deal_id, UNASSIGNED, event.key, plan.id, "", member, day, message)
+
+
+def _grace(plan: Plan, events: Callable[[timedelta], list[CreditEvent]]) -> timedelta:
     """The reopen grace of the version in force on the day it leads to; the shortest if none is."""
-    graces = reference.graces(plan)
-    if len(graces) == 1 or not callable(events):
-        return graces[0]
-    for grace in graces:
-        for event in events(grace):
-            version = plan.version_on(plan.versions[0].day_of(event.instant))
-            if version is not None and version.reopen_grace == grace:
-                return grace
+    graces = sorted({version.reopen_grace for version in plan.versions})
+    if len(graces) > 1:
+        for grace in graces:
+            for event in events(grace):
+                version = plan.version_on(plan.versions[0].day_of(event.instant))
+                if version is not None and version.reopen_grace == grace:
+                    return grace
     return graces[0]

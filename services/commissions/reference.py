@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from shared.money import parse_decimal
 from shared.org.people import Org
 
 if TYPE_CHECKING:
-    from shared.db.pool import Connection, Pool
+    from shared.db.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,13 @@ class Reference:
         """The fiscal year of that name. Raises InvalidValue."""
         return parse_period(label, self.fiscal_start_month)
 
-    def graces(self, plan: Plan) -> list[timedelta]:
-        """The reopen graces that a plan's versions name, ascending."""
-        return sorted({version.reopen_grace for version in plan.versions})
+    def is_on_a_plan(self, payee: str, day: date) -> bool:
+        """Whether somebody is assigned to any plan on a day."""
+        return any(
+            payee == assignment.payee and day in assignment.days
+            for assigned in self.assignments.values()
+            for assignment in assigned
+        )
 
 
 @dataclass(slots=True)
@@ -150,14 +154,3 @@ def _rates(records: Mapping[str, Record]) -> list[RateRow]:
             )
         )
     return rows
-
-
-async def assigned_plans(tx: Connection | Pool, payees: Sequence[str]) -> dict[str, set[str]]:
-    """Payee → plans of all their assignments, whenever they hold."""
-    found: dict[str, set[str]] = {}
-    for row in await tx.fetch(
-        "SELECT DISTINCT payee, plan_id FROM assignment WHERE NOT deleted AND payee = ANY($1)",
-        list(payees),
-    ):
-        found.setdefault(row["payee"], set()).add(row["plan_id"])
-    return found

@@ -75,6 +75,7 @@ class Known:
 
     reading: Reference
     calendar: FiscalCalendar
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,8 @@ class MetricsProjector:
         reading = Reference(
             maps, org.identities, self.rules.reopen_grace, self.rules.no_decision_reasons
         )
-        return Known(reading, org.calendar)
+        version = await tx.fetchval("SELECT version FROM reference_version")
+        return Known(reading, org.calendar, version)
 
     async def project(
         self, tx: Connection, kind: str, roots: Sequence[LockedRoot], reference: Known
@@ -111,12 +113,16 @@ class MetricsProjector:
 async def _deals(
     tx: Connection, roots: Sequence[LockedRoot], known: Known, changes: Changes
 ) -> Projected:
-    """Deals marked only for what surrounds them keep their contribution, and are judged anew."""
+    """Deals marked only for what surrounds them keep their contribution, and are judged anew.
+
+    Not those that older reference data made: once settled they pass for projected by the newest.
+    """
     settled: list[Settled] = []
     followers: set[Touched] = set()
     whole = []
     for root in roots:
-        if root.contribution is not None and root.parts <= {AROUND}:
+        current = root.contribution is not None and root.reference_version == known.version
+        if current and root.parts <= {AROUND}:
             settled.append(_looked_at(root, followers))
         else:
             whole.append(root)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     func,
@@ -22,8 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
-
-from shared.http.idempotency import idempotency_table
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -94,7 +93,19 @@ def add_runtime_tables(metadata: MetaData) -> None:
         Index("uq_dead_letter_position", "topic", "partition", "message_offset", unique=True),
         Index("ix_dead_letter_open", "subject", postgresql_where=text("state = 'open'")),
     )
-    idempotency_table(metadata)
+    Table(
+        "idempotency_key",
+        metadata,
+        Column("subject", Text, primary_key=True),
+        Column("route", Text, primary_key=True),
+        Column("key", Text, primary_key=True),
+        Column("fingerprint", LargeBinary, nullable=False),
+        Column("status", SmallInteger),
+        Column("headers", JSONB),
+        Column("body", LargeBinary),
+        Column("created_at", DateTime(timezone=True), nullable=False, index=True),
+        comment="Answers to requests with an Idempotency-Key; owned, purged after 30 days",
+    )
     Table(
         "simulated_clock",
         metadata,

@@ -15,11 +15,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import sqlalchemy as sa
 from asyncpg.exceptions import LockNotAvailableError
 from fastapi import Header, Request
 from pydantic import BaseModel
-from sqlalchemy.dialects.postgresql import JSONB
 from starlette.responses import Response
 
 from shared.errors import Refused
@@ -45,23 +43,6 @@ IdempotencyKey = Annotated[
     str | None, Header(alias=HEADER, description="1 to 255 visible characters, new for each intent")
 ]
 """FastAPI parameter, so that the reference shows the header."""
-
-
-def idempotency_table(metadata: sa.MetaData) -> sa.Table:
-    """The table, in the schema of `metadata`; each service adds it to its own tables."""
-    return sa.Table(
-        "idempotency_key",
-        metadata,
-        sa.Column("subject", sa.Text, primary_key=True),
-        sa.Column("route", sa.Text, primary_key=True),
-        sa.Column("key", sa.Text, primary_key=True),
-        sa.Column("fingerprint", sa.LargeBinary, nullable=False),
-        sa.Column("status", sa.SmallInteger, nullable=True),
-        sa.Column("headers", JSONB, nullable=True),
-        sa.Column("body", sa.LargeBinary, nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, index=True),
-        comment="Answers to requests with an Idempotency-Key; owned, purged after 30 days",
-    )
 
 
 class Slot:

@@ -12,7 +12,6 @@ import asyncpg
 import structlog
 from fastapi import APIRouter, FastAPI
 
-from shared.db.migrate import upgrade
 from shared.db.pool import Pool, create_pool
 from shared.errors import AttainError, Misconfigured
 from shared.http.app import create_app
@@ -109,6 +108,9 @@ def _run(service: Service[S], settings: S, command: str) -> int:
     if command == "check-config":
         sys.stdout.write(f"{service.name}: the configuration is complete\n")
     elif command == "migrate":
+        # Alembic and SQLAlchemy take a second to import, which no other command needs.
+        from shared.db.migrate import upgrade  # noqa: PLC0415
+
         upgrade(service.name, settings.database_url.get_secret_value())
     else:
         asyncio.run(_live(service, settings, command))

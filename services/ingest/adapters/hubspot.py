@@ -194,9 +194,10 @@ class HubSpot:
     def alone(self, body: bytes, pointer: str) -> bytes:
         """An array of the one event that `pointer` leads into."""
         index = pointer.removeprefix("/").partition("/")[0]
-        if not index.isdigit():
+        try:
+            return b"[" + bytes(_array.decode(body)[int(index)]) + b"]"
+        except (ValueError, IndexError):
             return body
-        return b"[" + bytes(_array.decode(body)[int(index)]) + b"]"
 
     def acknowledge(self) -> Acknowledgement:
         """HubSpot takes any 2xx and reads no body."""

@@ -158,9 +158,7 @@ class System:
         async with self.client(Role.COMP_ADMIN) as admin:
             found = await admin.get(f"/v1/assignments/{assignment_id}")
             headers = {"If-Match": found.headers["etag"]} if found.is_success else {}
-            return await admin.put(
-                f"/v1/assignments/{assignment_id}", json=sent, headers=headers
-            )
+            return await admin.put(f"/v1/assignments/{assignment_id}", json=sent, headers=headers)
 
     async def close(self, period: str) -> httpx.Response:
         """Submit by one person of finance, close by another."""
@@ -262,7 +260,9 @@ def deal(
 ) -> Envelope:
     """A fact about a deal; splits and overlays are the whole list."""
     complete = [name for name in ("splits", "overlays") if name in fields]
-    return fact("deal", deal_id, at, {**fields, **({"complete": complete} if complete else {})}, tie)
+    return fact(
+        "deal", deal_id, at, {**fields, **({"complete": complete} if complete else {})}, tie
+    )
 
 
 def won(deal_id: str, at: str, amount: str, owner: str, **fields: Any) -> Envelope:  # noqa: ANN401

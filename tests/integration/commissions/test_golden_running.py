@@ -219,7 +219,7 @@ class Runner:
         found = {
             (item["kind"], self.plain(item["deal"]), self.plain(item["payee"]))
             for item in items
-            if (item["plan"] or "").startswith(self.prefix)
+            if self.prefix in f"{item['plan']} {item['deal']}"
         }
         assert found == {(e["kind"], e.get("deal"), e.get("payee")) for e in wanted}
 

@@ -27,7 +27,7 @@ from services.ingest.settings import IngestSettings
 from services.ingest.wiring import NAME, build_api
 from shared.clock import to_text
 from shared.db.migrate import upgrade
-from shared.events.catalogue import topics
+from shared.events.catalogue import PARTITIONS, topics
 from shared.http.auth import Role
 from shared.http.keys import (
     LOCAL_AUDIENCE,
@@ -189,15 +189,21 @@ def change(number: int, name: str, value: object, **fields: Any) -> dict[str, An
 
 
 async def read_topic(bootstrap: str, topic: str) -> list[Record]:
-    """Key and value of every record, partition by partition."""
+    """Key and value of every record of a prefixed topic, partition by partition."""
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=bootstrap, max_partition_fetch_bytes=8_388_608
+        topic,
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=8_388_608,
     )
     await consumer.start()
     try:
-        names = consumer.assignment()
+        # Metadata of a new topic may name its partitions only later: an empty read proves nothing.
+        count = PARTITIONS[topic.partition(".")[2]]
+        async with asyncio.timeout(10):
+            while len(names := consumer.assignment()) < count:
+                await asyncio.sleep(0.02)
         ends = await consumer.end_offsets(names)
-        await consumer.seek_to_beginning(*names)
         found: list[Record] = []
         while any([await consumer.position(name) < ends[name] for name in names]):
             for records in (await consumer.getmany(timeout_ms=200)).values():

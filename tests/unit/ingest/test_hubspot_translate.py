@@ -396,3 +396,13 @@ def test_imported_history_is_marked() -> None:
 
 def test_hubspot_is_answered_with_any_2xx() -> None:
     assert HUBSPOT.acknowledge().status == 204
+
+
+def test_a_rejected_event_is_kept_alone() -> None:
+    body = msgspec.json.encode([property_change("amount", "1"), property_change("amount", "x")])
+    (reject,) = read_body(body).rejects
+    alone = HUBSPOT.alone(body, reject.pointer)
+    assert [one.pointer for one in read_body(alone).rejects] == ["/0/propertyValue"]
+    assert read_body(alone).facts == ()
+    for nowhere in ("", "/7", "/x", "/-9"):
+        assert HUBSPOT.alone(body, nowhere) == HUBSPOT.redact(body) == body

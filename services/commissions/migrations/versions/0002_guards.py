@@ -23,23 +23,23 @@ CREATE FUNCTION commissions.check_postings() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
     closed_until date;
-    found record;
+    bad record;
 BEGIN
     -- A close holds this row FOR UPDATE: whoever posts waits for it, and it for them.
     SELECT day INTO closed_until FROM commissions.closed_until FOR SHARE;
-    SELECT n.payee, n.plan_id, n.period INTO found FROM added n
+    SELECT n.payee, n.plan_id, n.period INTO bad FROM added n
         WHERE n.end_day <= closed_until LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'period % of %/% is closed', found.period, found.payee, found.plan_id
+        RAISE EXCEPTION 'period % of %/% is closed', bad.period, bad.payee, bad.plan_id
             USING ERRCODE = 'restrict_violation', HINT = 'post to the first open period';
     END IF;
-    SELECT p.transaction_id, p.currency, sum(p.amount) AS total INTO found
+    SELECT p.transaction_id, p.currency, sum(p.amount) AS total INTO bad
         FROM commissions.posting p
         WHERE p.transaction_id IN (SELECT transaction_id FROM added)
         GROUP BY p.transaction_id, p.currency HAVING sum(p.amount) <> 0 LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'transaction % is uneven by % %',
-            found.transaction_id, found.total, found.currency
+            bad.transaction_id, bad.total, bad.currency
             USING ERRCODE = 'check_violation';
     END IF;
     RETURN NULL;

@@ -15,10 +15,11 @@ from fastapi import APIRouter, FastAPI, Request
 from sqlalchemy.dialects import postgresql
 from starlette.responses import Response
 
+from shared.db.tables import add_runtime_tables, service_metadata
 from shared.errors import Refused
 from shared.http.app import create_app
 from shared.http.auth import Principal, Role, require
-from shared.http.idempotency import IdempotencyKey, IdempotencyStore, answer_of, idempotency_table
+from shared.http.idempotency import IdempotencyKey, IdempotencyStore, answer_of
 from shared.http.models import WireModel
 from shared.http.tokens import TokenVerifier
 from shared.telemetry.catalogue import Telemetry
@@ -35,8 +36,9 @@ class Order(WireModel):
 
 
 def _ddl() -> list[str]:
-    metadata = sa.MetaData(schema="orders")
-    table = idempotency_table(metadata)
+    metadata = service_metadata("orders")
+    add_runtime_tables(metadata)
+    table = metadata.tables["orders.idempotency_key"]
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     return [
         "DROP SCHEMA IF EXISTS orders CASCADE",

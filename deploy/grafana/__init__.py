@@ -1,0 +1,1 @@
+"""The dashboard, kept as code: the file that Grafana reads is generated."""
