@@ -93,15 +93,16 @@ async def take_hook(ingest: Ingest, source_id: str, request: RawRequest) -> Ackn
     except NotAuthentic as refusal:
         ingest.telemetry.facts_rejected.labels(refusal.code).inc()
         raise
+    body = adapter.redact(request.body)
     raw = delivery_envelope(
         connection=connection.id,
         provider=connection.provider,
         method=request.method,
         headers=request.headers,
-        body=request.body,
+        body=body,
         received_at=received_at,
     )
-    delivery = Delivery(raw.id, received_at, request.headers, request.body)
+    delivery = Delivery(raw.id, received_at, request.headers, body)
     translation = translated(ingest, connection, delivery)
     await failpoint("ingest.received")
     await _publish(ingest, (raw,), translation.facts)
@@ -215,7 +216,7 @@ async def _keep_rejects(
         async with store.bounded_transaction(ingest.pool, ingest.database_timeout_s) as tx:
             await store.insert_rejects(
                 tx,
-                [_new_reject(delivery, reject) for reject in rejects],
+                [_new_reject(connection, delivery, reject) for reject in rejects],
                 source=connection.id,
                 raw_id=delivery.raw_id,
                 headers=kept_headers(delivery.headers),
@@ -225,14 +226,14 @@ async def _keep_rejects(
         raise NotDurable from None
 
 
-def _new_reject(delivery: Delivery, reject: Reject) -> store.NewReject:
+def _new_reject(connection: Connection, delivery: Delivery, reject: Reject) -> store.NewReject:
     return store.NewReject(
         id=derived_id("reject", delivery.raw_id, reject.pointer),
         cause=reject.cause,
         message=storable(reject.message),
         pointer=storable(reject.pointer),
         excerpt=storable(redacted(reject.excerpt)),
-        body=_alone(delivery.body, reject.pointer),
+        body=ADAPTERS[connection.provider].alone(delivery.body, reject.pointer),
     )
 
 
@@ -247,18 +248,6 @@ _ADDRESS = re.compile(r"[^\s\"'<>:,;@]+@[^\s\"'<>:,;@]+")
 def redacted(excerpt: str) -> str:
     """An event's beginning as it may be shown: no tokens, no e-mail addresses."""
     return _ADDRESS.sub("[redacted]", redact_text(excerpt))
-
-
-def _alone(body: bytes, pointer: str) -> bytes:
-    """A delivery of the one event that `pointer` leads into; the whole body where it names none."""
-    index = pointer.removeprefix("/").partition("/")[0]
-    if not index.isdigit():
-        return body
-    try:
-        events = msgspec.json.decode(body, type=list[msgspec.Raw])
-        return b"[" + bytes(events[int(index)]) + b"]"
-    except (msgspec.DecodeError, IndexError):
-        return body
 
 
 async def redrive_reject(ingest: Ingest, tx: Database, reject_id: str, *, actor: str) -> None:
@@ -372,7 +361,11 @@ def wanted_source(
 def _successor(
     stored: store.StoredSource, wanted: store.StoredSource
 ) -> tuple[store.StoredSource, bool]:
-    read_otherwise = (stored.adapter, stored.mapping) != (wanted.adapter, wanted.mapping)
+    read_otherwise = (stored.adapter, stored.mapping, stored.options) != (
+        wanted.adapter,
+        wanted.mapping,
+        wanted.options,
+    )
     successor = dataclasses.replace(
         wanted,
         secrets=wanted.secrets or stored.secrets,

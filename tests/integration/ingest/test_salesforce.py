@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from typing import Any
@@ -17,6 +18,7 @@ from tests.unit.ingest.salesforce_messages import (
     ORG_18,
     SALESFORCE,
     SECRET,
+    SESSION,
     message,
     notification,
 )
@@ -86,3 +88,15 @@ async def test_what_is_not_the_organisations_or_no_message_is_refused(inlet: Inl
         answer = await send(inlet, sent, query)
         assert answer.status_code == status
         assert SECRET not in answer.text
+
+
+async def test_the_session_id_is_kept_nowhere(inlet: Inlet) -> None:
+    await connect(inlet)
+    bad = notification({"Amount": "y", "LastModifiedDate": CHANGED})
+    assert (await send(inlet, message(bad, session=SESSION))).status_code == 200
+    raw = [json.loads(value)["data"] for _, value in await inlet.topic("crm.raw")]
+    bodies = [base64.b64decode(kept["body"]) for kept in raw if kept["connection"] == SOURCE]
+    assert bodies
+    rows = await inlet.sql("SELECT body, excerpt FROM reject WHERE source = $1", SOURCE)
+    assert rows
+    assert SESSION.encode() not in b"".join([*bodies, *(row["body"] for row in rows)])
