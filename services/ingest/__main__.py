@@ -2,14 +2,12 @@
 
 import gc
 import sys
-import asyncio, uvloop
 
 from services.ingest.wiring import SERVICE
 from shared.runtime.service import main
 
 # What is loaded by now lives as long as the process: looking through it at each collection cost
 # every tenth of a webhook's time, in pauses.
-asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 gc.collect()
 gc.freeze()
 sys.exit(main(SERVICE))

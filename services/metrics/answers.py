@@ -254,8 +254,6 @@ async def _win_rate_value(asked: Question) -> KpiValue:
         asked.converted(s for s in sums if s.measure == measure)
         for measure in (WON_DEALS, LOST_DEALS)
     )
-    if not sums:
-        return KpiValue(None, Reason.NOTHING_CLOSED, {"won": "0", "lost": "0"})
     return kpis.win_rate_value(won, lost)
 
 

@@ -31,11 +31,11 @@ async def on_flat_plan(system: System, *payees: str) -> None:
 
 
 async def earned(system: System) -> dict[str, Decimal]:
-    """Payee → what is posted to `earned` and to `payable`, which must agree."""
+    """Payee → what the company has posted for them."""
     found = await rows(
         system,
-        "SELECT payee, account, -sum(amount) FILTER (WHERE account = 'company') AS amount "
-        "FROM posting WHERE account = 'company' GROUP BY payee, account",
+        "SELECT payee, -sum(amount) AS amount FROM posting WHERE account = 'company' "
+        "GROUP BY payee",
     )
     return {row["payee"]: row["amount"] for row in found if row["amount"]}
 
