@@ -14,7 +14,7 @@ from collections.abc import Callable
 from deploy.embedded import children
 from deploy.embedded.errors import StackError
 from deploy.embedded.keys import signing_environment
-from deploy.embedded.services import WITH_TABLES, infrastructure_of, migrate_spec
+from deploy.embedded.services import role_passwords, schemas_spec
 from deploy.embedded.stack import Endpoints, endpoints_of, running_stack
 from deploy.embedded.stack import wipe as wipe_folder
 from deploy.embedded.state import Lock, State, lock_holder, state_folder
@@ -143,14 +143,10 @@ def migrate(state: State, _: argparse.Namespace) -> None:
     endpoints = endpoints_of(state) if lock_holder(state) else None
     if endpoints is None:
         raise StackError("No stack is up. Start one with `make up`.")
-    infrastructure = infrastructure_of(
-        state, endpoints.database_url, endpoints.kafka_bootstrap, endpoints.topic_prefix
-    )
-    for service in WITH_TABLES:
-        spec = migrate_spec(service, infrastructure)
-        code = subprocess.call(spec.argv, cwd=spec.cwd, env=dict(spec.env))
-        if code != 0:
-            raise StackError(f"Migrating {service} ended with exit code {code}.")
+    spec = schemas_spec(endpoints.database_url, role_passwords(state))
+    code = subprocess.call(spec.argv, cwd=spec.cwd, env=dict(spec.env))
+    if code != 0:
+        raise StackError(f"Migrating ended with exit code {code}.")
     _say("Schemas are up to date")
 
 

@@ -20,7 +20,7 @@ from shared.http.keys import LOCAL_AUDIENCE, LOCAL_ISSUER
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60.0
-MIGRATE_TIMEOUT_S = 120.0
+SCHEMAS_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 SECRETS_KEY_BYTES = 32
 
@@ -108,15 +108,22 @@ def infrastructure_of(
     )
 
 
-def migrate_spec(service: str, infrastructure: Infrastructure) -> ProcessSpec:
-    """Bring the service's schema up to date; runs to its end."""
+def schemas_spec(database_url: str, passwords: Mapping[str, str]) -> ProcessSpec:
+    """Bring the schemas of all services up to date; runs to its end.
+
+    database_url: the administrator's; each service's role changes its own schema.
+    """
+    urls = {
+        database_variable(service): role_url(database_url, service, passwords[service])
+        for service in WITH_TABLES
+    }
     return ProcessSpec(
-        name=f"{service}-migrate",
-        argv=(sys.executable, "-m", f"services.{service}", "migrate"),
-        env={**os.environ, **environment(service, infrastructure, port=0)},
+        name="schemas",
+        argv=(sys.executable, "-m", "deploy.embedded.schemas"),
+        env={**os.environ, **urls},
         cwd=ROOT,
-        ready_timeout_s=MIGRATE_TIMEOUT_S,
-        secrets=infrastructure.secrets,
+        ready_timeout_s=SCHEMAS_TIMEOUT_S,
+        secrets=tuple(passwords.values()),
     )
 
 
@@ -144,14 +151,11 @@ def service_spec(service: Service, infrastructure: Infrastructure, port: int) ->
 
 
 def environment(service: str, infrastructure: Infrastructure, port: int) -> dict[str, str]:
-    """Environment variables that a process of the service reads its settings from.
-
-    port: that it listens on; 0 for a process that serves nothing.
-    """
+    """Environment variables that a process of the service, listening on `port`, reads."""
     prefix = f"ATTAIN_{service.upper()}_"
     own = {f"{prefix}SECRETS_KEY": infrastructure.secrets_key} if service == "ingest" else {}
     return {
-        f"{prefix}DATABASE_URL": role_url(
+        database_variable(service): role_url(
             infrastructure.database_url, service, infrastructure.role_passwords[service]
         ),
         f"{prefix}KAFKA_BOOTSTRAP": infrastructure.kafka_bootstrap,
@@ -164,6 +168,11 @@ def environment(service: str, infrastructure: Infrastructure, port: int) -> dict
         **own,
         **infrastructure.more.get(service, {}),
     }
+
+
+def database_variable(service: str) -> str:
+    """The environment variable that holds a service's database URL."""
+    return f"ATTAIN_{service.upper()}_DATABASE_URL"
 
 
 def role_url(admin_url: str, service: str, password: str) -> str:

@@ -13,14 +13,14 @@ from deploy.embedded.errors import StackError, StartFailed
 from deploy.embedded.keys import signing_environment
 from deploy.embedded.ports import LOOPBACK, Ports, is_free
 from deploy.embedded.services import (
-    WITH_TABLES,
     Infrastructure,
     Role,
     Service,
     infrastructure_of,
     inlets,
-    migrate_spec,
     readers,
+    role_passwords,
+    schemas_spec,
     service_spec,
 )
 from deploy.embedded.state import Lock, State
@@ -132,10 +132,23 @@ async def _start(  # noqa: PLR0913, PLR0917 - the parts of one stack
     additions: Additions | None,
 ) -> Endpoints:
     """Start the servers and, unless `additions` is None, the services."""
-    database_url, bootstrap = await together(
-        (_postgres(supervisor, state, ports, settings), _kafka(supervisor, state, ports, settings))
-    )
-    report("PostgreSQL and Kafka are up")
+
+    async def database() -> str:
+        url = await _postgres(supervisor, state, ports, settings)
+        report("PostgreSQL is up")
+        if additions:
+            passwords = role_passwords(state)
+            await _create_roles(url, passwords)
+            await supervisor.run(schemas_spec(url, passwords))
+            report("Schemas are up to date")
+        return url
+
+    async def broker() -> str:
+        bootstrap = await _kafka(supervisor, state, ports, settings)
+        report("Kafka is up")
+        return bootstrap
+
+    database_url, bootstrap = await together((database(), broker()))
     prefix = settings.get("ATTAIN_TOPIC_PREFIX", "")
     urls: dict[str, str] = {}
     # The signing key is made in either case.
@@ -144,9 +157,6 @@ async def _start(  # noqa: PLR0913, PLR0917 - the parts of one stack
         for name, spec_for in additions.neighbours.items():
             await _start_on_port(supervisor, ports, name, spec_for)
         infrastructure = replace(infrastructure, more=additions.variables(ports.chosen))
-        await _create_roles(database_url, infrastructure.role_passwords)
-        await supervisor.run_all(migrate_spec(name, infrastructure) for name in WITH_TABLES)
-        report("Schemas are up to date")
         urls = await _start_services(supervisor, ports, infrastructure, additions.consumers)
         report("All services are up")
     return Endpoints(

@@ -14,7 +14,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.commissions.checklist import Item, is_quiet, open_items
-from services.commissions.consumer import GROUP, TOPICS
 from services.commissions.domain.explain import explain_statement
 from services.commissions.domain.periods import Period
 from services.commissions.events import PERIOD, STATEMENT, FixedData, StatementData, write_events
@@ -22,6 +21,7 @@ from services.commissions.periods import StoredPeriod, period_data
 from services.commissions.rating import sheet_of, statement_write
 from services.commissions.reference import ReferenceCache
 from services.commissions.settings import CommissionsSettings
+from services.commissions.sources import GROUP, TOPICS
 from services.commissions.store import AccountKey, canonical_json
 from shared.errors import Refused
 from shared.kafka.clients import stop_quietly

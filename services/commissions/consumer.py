@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.events.catalogue import (
-    CRM_BILLING,
-    CRM_DEALS,
-    CRM_PEOPLE,
-    CRM_REFERENCE,
-    METRICS_TARGETS,
-    RECORD_KINDS,
-)
+from services.commissions.sources import TOPICS
+from shared.events.catalogue import RECORD_KINDS
 from shared.events.envelope import Envelope, invalid_from_msgspec
 from shared.events.targets import QUOTA, QuotaData
 from shared.facts.fact import read_fact
 from shared.runtime.consume import Subscription
-
-GROUP = "commissions"
-
-TOPICS = (CRM_REFERENCE, CRM_PEOPLE, METRICS_TARGETS, CRM_DEALS, CRM_BILLING)
-"""Everything that pay rests on: a close waits until all of it has been read."""
 
 _quotas = msgspec.json.Decoder(QuotaData)
 

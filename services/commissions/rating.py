@@ -108,11 +108,12 @@ async def rate_accounts(
     return [_outcome(state, reference) for state in states]
 
 
-async def sheet_of(
+async def sheet_of(  # noqa: PLR0913 - which sheet, and what is otherwise on it
     tx: Connection,
     account: AccountKey,
     year: Period,
     reference: Reference,
+    *,
     extra: Sequence[Credit] = (),
     without_deal: str | None = None,
 ) -> Sheet | None:

@@ -17,11 +17,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.commissions import store
 from services.commissions.close import log_ends
-from services.commissions.consumer import GROUP, SUBSCRIPTION, TOPICS
+from services.commissions.consumer import SUBSCRIPTION
 from services.commissions.domain.ledger import Account, Cause, Place, Posting, transaction
 from services.commissions.handlers import handler_for
 from services.commissions.projector import CommissionsProjector
 from services.commissions.settings import CommissionsSettings
+from services.commissions.sources import GROUP, TOPICS
 from services.commissions.store import AccountKey, Entry
 from shared.db.pool import create_pool
 from shared.errors import InvalidValue

@@ -252,12 +252,10 @@ class PeriodRow(Base, table=True):
     __table_args__ = (
         CheckConstraint("state IN ('open', 'reviewing', 'closed')", name="state"),
         CheckConstraint("end_day > start_day", name="days"),
-        CheckConstraint(
-            "(state = 'open') = (submitted_by IS NULL) AND (state = 'closed') = "
-            "(closed_by IS NOT NULL) AND (submitted_by IS NULL) = (submitted_at IS NULL) "
-            "AND (closed_by IS NULL) = (closed_at IS NULL)",
-            name="whole",
-        ),
+        CheckConstraint("(state = 'open') = (submitted_by IS NULL)", name="submitted"),
+        CheckConstraint("(state = 'closed') = (closed_by IS NOT NULL)", name="closed"),
+        CheckConstraint("(submitted_by IS NULL) = (submitted_at IS NULL)", name="submitted_at"),
+        CheckConstraint("(closed_by IS NULL) = (closed_at IS NULL)", name="closed_at"),
         CheckConstraint(
             "closed_by IS NULL OR closed_by <> submitted_by OR one_seat",
             name="maker_is_not_checker",

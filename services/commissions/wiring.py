@@ -13,13 +13,14 @@ from fastapi import FastAPI
 
 from services.commissions.api import ROUTERS
 from services.commissions.api.context import Context
-from services.commissions.consumer import GROUP, SUBSCRIPTION
+from services.commissions.consumer import SUBSCRIPTION
 from services.commissions.drift import DriftWatch
 from services.commissions.handlers import handler_for
 from services.commissions.projector import CommissionsProjector
 from services.commissions.rebuild import rebuild
 from services.commissions.reference import Reference
 from services.commissions.settings import CommissionsSettings
+from services.commissions.sources import GROUP
 from shared.clock import WallClock
 from shared.db.pool import Pool
 from shared.events.catalogue import topics

@@ -7,7 +7,7 @@ or quota, and writes episodes and signals in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -210,7 +210,10 @@ class Judging:
             await quotas.make_due(tx, people, teams, today)
 
     async def _judge_quotas(self, tx: Connection, world: World, today: date, now: datetime) -> bool:
-        due = await quotas.take_due(tx, now, QUOTAS_AT_ONCE)
+        due = [
+            await _on_calendar(tx, quota, world, now)
+            for quota in await quotas.take_due(tx, now, QUOTAS_AT_ONCE)
+        ]
         if not due:
             return False
         subjects = [f"quota/{quota.id}" for quota in due]
@@ -300,6 +303,23 @@ async def booked_against(tx: Connection, due: Sequence[Quota], world: World) -> 
                 amounts = await reading.bookings_of_everybody(tx, period)
             booked[quota.id] = counted(quota, amounts, world)
     return [booked[quota.id] for quota in due]
+
+
+async def _on_calendar(tx: Connection, quota: Quota, world: World, now: datetime) -> Quota:
+    """The quota with the days that its period has by now; a new version where they moved."""
+    period = world.org.calendar.period(quota.period)
+    if quota.deleted or (period.start_day, period.end_day) == (quota.start_day, quota.end_day):
+        return quota
+    moved = replace(
+        quota,
+        start_day=period.start_day,
+        end_day=period.end_day,
+        revision=quota.revision + 1,
+        changed_at=now,
+        changed_by="calendar/org",
+    )
+    await quotas.save_quota(tx, moved)
+    return moved
 
 
 def counted(quota: Quota, amounts: reading.DayAmounts, world: World) -> Decimal:

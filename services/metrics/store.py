@@ -254,11 +254,9 @@ async def lookup_versions(tx: Connection | Pool) -> dict[str, int]:
 
 
 async def judge_all_quotas(tx: Connection) -> None:
-    """Working days changed: every quota that has a verdict coming is judged at the next tick."""
+    """Working days or fiscal periods may have changed: every quota is due at the next tick."""
     ids: Sequence[str] = [
         row["id"]
-        for row in await tx.fetch(
-            "SELECT id FROM quota WHERE next_due IS NOT NULL ORDER BY id FOR UPDATE"
-        )
+        for row in await tx.fetch("SELECT id FROM quota WHERE NOT deleted ORDER BY id FOR UPDATE")
     ]
     await tx.execute("UPDATE quota SET next_due = 'epoch' WHERE id = ANY($1::text[])", ids)

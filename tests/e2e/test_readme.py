@@ -21,7 +21,7 @@ BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 def state() -> Iterator[State]:
     """A state folder of its own; whatever happens, nothing of it is left running."""
     with tempfile.TemporaryDirectory(prefix="attain-readme-") as folder:
-        Path(folder).chmod(0o711)  # noqa: S103 - as root the database runs under another id
+        Path(folder).chmod(0o711)
         made = State(Path(folder) / "state")
         environment = stack_environment(made)
         try:

@@ -1,4 +1,4 @@
-"""Estimates: what would this deal pay?"""
+"""Estimates: what a deal would pay."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/periods", tags=["periods"])
 
 
 class PeriodView(WireModel):
-    """A period. end: the first day after it. one_seat: one person did both, as there is no other."""
+    """A period. end: the first day after it. one_seat: one person did both, being the only one."""
 
     id: str
     start: date

@@ -145,7 +145,7 @@ _FIGURES = (
     "payout_currency, payout_amount, hash"
 )
 _ALL_STATEMENTS = (
-    f"SELECT {_FIGURES}, 'closed' AS state FROM fixed_statement UNION ALL "
+    f"SELECT {_FIGURES}, 'closed' AS state FROM fixed_statement UNION ALL "  # noqa: S608 - constants
     f"SELECT {_FIGURES}, coalesce((SELECT p.state FROM period p WHERE p.period = o.period), "
     "'open') AS state FROM statement o WHERE end_day > (SELECT day FROM closed_until)"
 )

@@ -1,4 +1,4 @@
-"""A random company's history: deals that merge, vanish and come back, and reference data that moves.
+"""A random company's history: deals that merge, vanish and come back, reference data that moves.
 
 The facts of one seed are always the same; a test delivers them in orders of its own.
 """
@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -45,16 +46,12 @@ def history(seed: int, deals: int = 14, facts_a_deal: int = 9) -> History:
             fields = _deal_fields(chance, number, place, deals)
             made.seen |= {name if fields[name] else f"no {name}" for name in fields}
             at = START + timedelta(days=chance.randrange(330), minutes=chance.randrange(400))
-            made.facts.append(
-                deal(f"{PREFIX}d{number}", to_text(at), len(made.facts), **fields)
-            )
+            made.facts.append(deal(f"{PREFIX}d{number}", to_text(at), len(made.facts), **fields))
     for number in range(deals):
         for _ in range(4):
             at = START + timedelta(days=chance.randrange(330))
             fields = _invoice_fields(chance, deals)
-            made.facts.append(
-                fact("invoice", f"{PREFIX}i{number}", at, fields, len(made.facts))
-            )
+            made.facts.append(fact("invoice", f"{PREFIX}i{number}", at, fields, len(made.facts)))
     _decisions(chance, made)
     return made
 
@@ -111,9 +108,7 @@ def _reference(chance: random.Random, made: History) -> None:
             "lost": {"order": 3, "status": "lost" if day < "2025" else "open"},
         }
         said = {"effective_from": day, "stages": stages}
-        made.facts.append(
-            fact("stage_map", f"{PREFIX}default", START, said, len(made.facts))
-        )
+        made.facts.append(fact("stage_map", f"{PREFIX}default", START, said, len(made.facts)))
     for month, rate in ((1, "1.05"), (4, "1.08"), (9, "1.12")):
         row = {"table": "plan", "from": "EUR", "to": "USD", "day": f"2025-{month:02d}-01"}
         rate_id = f"plan:EUR:USD:2025-{month:02d}-01"
@@ -136,7 +131,7 @@ def _reference(chance: random.Random, made: History) -> None:
 def _quotas(chance: random.Random, made: History) -> None:
     starts = ["2025-01-01", "2025-04-01", "2025-07-01", "2025-10-01", "2026-01-01"]
     for person in PEOPLE[:4]:
-        for number, (start, end) in enumerate(zip(starts, starts[1:], strict=False), 1):
+        for number, (start, end) in enumerate(pairwise(starts), 1):
             for revision in (1, 2):
                 made.facts.append(
                     quota_event(

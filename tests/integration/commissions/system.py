@@ -147,10 +147,7 @@ class System:
     async def put_plan(self, document: Mapping[str, Any], version: int = 1) -> httpx.Response:
         """Save a plan version as the compensation admin."""
         async with self.client(Role.COMP_ADMIN) as admin:
-            answer = await admin.put(
-                f"/v1/plans/{document['id']}/versions/{version}", json=document
-            )
-        return answer
+            return await admin.put(f"/v1/plans/{document['id']}/versions/{version}", json=document)
 
     async def assign(self, assignment_id: str, **body: Any) -> httpx.Response:  # noqa: ANN401 - a body
         """State an assignment as the compensation admin; `from` is written `from_`."""
@@ -265,7 +262,7 @@ def deal(
     )
 
 
-def won(deal_id: str, at: str, amount: str, owner: str, **fields: Any) -> Envelope:  # noqa: ANN401
+def won(deal_id: str, at: str, amount: str, owner: str | None, **fields: Any) -> Envelope:  # noqa: ANN401
     """A deal in dollars that was won at an instant."""
     stated = {"status": "won", "closed_at": to_text(parse_instant(at)), "currency": "USD"}
     return deal(deal_id, at, **{**stated, "amount": amount, "owner": owner, **fields})

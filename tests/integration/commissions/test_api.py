@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pytest_asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Any
+
+import pytest_asyncio
 
 from shared.http.auth import Role
 from tests.integration.commissions.company import SALES_PLAN
@@ -141,7 +142,7 @@ async def test_everybody_sees_their_own_world_on_every_route(system: System) -> 
                 found = (await caller.get(path, params={"limit": 500})).json()["data"]
                 assert {row["payee"] for row in found} & ALL == seen, (role, person, path)
                 csv = await caller.get(path, headers={"Accept": "text/csv"})
-                assert [name for name in ALL if f"\n{name}," in csv.text.replace(",", ",")] or True
+                assert {name for name in ALL if f"{name}," in csv.text} <= seen
             for payee, plan in (("ana", "flat"), ("ben", "flat"), ("zoe", "other")):
                 await _sees_one(caller, payee, plan, 200 if payee in seen else 404)
                 asked = (await caller.get("/v1/statements", params={"payee": payee})).json()
@@ -208,9 +209,7 @@ async def test_an_estimate_is_the_same_engine_and_records_nothing(
             "end": "2025-04-01",
             "amount": "100000",
         }
-        await system.send(
-            [quota_event("q", 1, quota), won(f"{PREFIX}a", AT, "40000", "ana")]
-        )
+        await system.send([quota_event("q", 1, quota), won(f"{PREFIX}a", AT, "40000", "ana")])
         await system.send([fact("deal", f"{PREFIX}o", AT, {"amount": "20000", "owner": "ana"})])
         await system.send([fact("deal", f"{PREFIX}o", AT, {"currency": "USD", "type": "new"}, 1)])
         await system.drain()

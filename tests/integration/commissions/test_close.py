@@ -28,6 +28,17 @@ MakeDatabase = Callable[[], Awaitable[str]]
 PREFIX = "crm:main:"
 
 
+SELF_CLOSED = (
+    "UPDATE period SET state = 'closed', closed_by = submitted_by, closed_at = now() "
+    "WHERE period = '2025-02'"
+)
+SELF_MADE = (
+    "INSERT INTO period (period, start_day, end_day, state, submitted_by, submitted_at, closed_by, "
+    "closed_at, revision) VALUES ('2025-03', '2025-03-01', '2025-04-01', 'closed', 'a', now(), "
+    "'a', now(), 1)"
+)
+
+
 async def on_flat_plan(system: System, *payees: str, **changes: Any) -> None:  # noqa: ANN401
     assert (await system.put_plan(flat_plan(**changes))).status_code == 201
     for payee in payees:
@@ -170,11 +181,8 @@ async def test_two_persons_close_a_period(
         assert (await post(system, "fin-a", "2025-99", "submit")).status_code == 422
         pool = system.parts.pool
         for statement in (
-            "UPDATE period SET state = 'closed', closed_by = submitted_by, closed_at = now() "
-            "WHERE period = '2025-02'",
-            "INSERT INTO period (period, start_day, end_day, state, submitted_by, submitted_at, "
-            "closed_by, closed_at, revision) VALUES ('2025-03', '2025-03-01', '2025-04-01', "
-            "'closed', 'a', now(), 'a', now(), 1)",
+            SELF_CLOSED,
+            SELF_MADE,
             "UPDATE period SET state = 'closed' WHERE period = '2025-02'",
         ):
             with pytest.raises(asyncpg.CheckViolationError):
@@ -232,7 +240,7 @@ async def test_the_database_keeps_the_books(
             with pytest.raises(asyncpg.CheckViolationError):
                 await book(date(2025, 3, 1), *amounts)
         for table in ("posting", "ledger_transaction", "fixed_statement", "plan_version"):
-            for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
+            for statement in ("DELETE FROM " + table, f"TRUNCATE {table} CASCADE"):
                 with pytest.raises(asyncpg.RestrictViolationError):
                     await system.parts.pool.execute(statement)
         with pytest.raises(asyncpg.RestrictViolationError):
@@ -252,7 +260,7 @@ async def test_a_close_is_refused_while_something_is_open(
         await system.send(
             [
                 won(f"{PREFIX}rate", at, "10", "ana", currency="EUR"),
-                won(f"{PREFIX}owner", at, "10", "ana", owner=None),
+                won(f"{PREFIX}owner", at, "10", None),
                 won(f"{PREFIX}splits", at, "10", "ana", splits={"ana": "99%"}),
                 won(f"{PREFIX}nobody", at, "10", "zoe"),
                 won(f"{PREFIX}later", "2025-02-10T10:00:00Z", "10", "zoe"),
@@ -282,7 +290,6 @@ async def test_a_close_is_refused_while_something_is_open(
             [
                 fact("rate", "plan:EUR:USD:2025-01-01", at, row),
                 deal(f"{PREFIX}owner", "2025-01-11T10:00:00Z", owner="ana"),
-                deal(f"{PREFIX}splits", "2025-01-09T10:00:00Z", splits={"ana": "100%"}),
                 deal(f"{PREFIX}splits", "2025-01-10T10:00:00Z", 9, splits={"ana": "100%"}),
             ]
         )

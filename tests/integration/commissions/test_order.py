@@ -13,9 +13,9 @@ import pytest
 
 from services.commissions.dump import Dump, balances, differences
 from services.commissions.rebuild import rebuild_all
+from shared.events.envelope import Envelope
 from tests.integration.commissions.company import Action, History, history
 from tests.integration.commissions.system import System, rows, running
-from shared.events.envelope import Envelope
 
 MakeDatabase = Callable[[], Awaitable[str]]
 ORDERS = 4

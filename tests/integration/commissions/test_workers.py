@@ -136,9 +136,7 @@ async def test_900_random_credits_by_four_workers(
                 amount = chance.randrange(1, 5_000) * 10
                 one, other, third = chance.sample(payees, 3)
                 owned = {one: "50%", other: "30%", third: "20%"}
-                events.append(
-                    won(deal_id, f"{day}T12:00:00Z", "10", one, splits=owned)
-                )
+                events.append(won(deal_id, f"{day}T12:00:00Z", "10", one, splits=owned))
                 later = f"{day}T18:00:00Z"
                 events.append(fact("deal", deal_id, later, {"amount": str(amount)}))
                 gone = number % 10 == 0

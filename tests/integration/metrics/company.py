@@ -47,7 +47,7 @@ def company(**calendar: Any) -> list[Envelope]:  # noqa: ANN401 - JSON values
             fact("person", person, T0, effective_from=SINCE, identities=identities, **said)
         )
     for day, rate in (("2026-01-01", "1.10"), ("2026-02-01", "1.20")):
-        row = {"table": "org", "from": "EUR", "to": "USD", "day": day, "rate": rate}
+        row: dict[str, Any] = {"table": "org", "from": "EUR", "to": "USD", "day": day, "rate": rate}
         facts.append(fact("rate", f"org:EUR:USD:{day}", T0, **row))
     return facts
 

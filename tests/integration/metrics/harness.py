@@ -40,7 +40,7 @@ PASSWORD = "metrics-only-in-tests"
 _tie = itertools.count(1)
 
 
-def fact(  # noqa: PLR0913 - the attributes that tests vary
+def fact(
     kind: str,
     record_id: str,
     at: datetime,
@@ -93,10 +93,12 @@ class Metrics:
         )
         return {"Authorization": f"Bearer {signed}"}
 
-    async def get(self, path: str, headers: Mapping[str, str] | None = None, **params: str) -> Any:  # noqa: ANN401 - JSON
+    async def get(
+        self, path: str, headers: Mapping[str, str] | None = None, /, **params: str
+    ) -> Any:  # noqa: ANN401 - JSON
         """A 200 answer, as an admin unless `headers` say otherwise."""
         response = await self.api.get(
-            path, headers=headers or self.token(Role.ADMIN), params=params
+            path, headers=headers or self.token(Role.ADMIN), params=params or None
         )
         assert response.status_code == 200, response.text
         return response.json()
@@ -196,7 +198,7 @@ class Metrics:
 
 
 @asynccontextmanager
-async def running(  # noqa: PLR0913 - what tests vary
+async def running(
     database: str,
     bootstrap: str,
     prefix: str,

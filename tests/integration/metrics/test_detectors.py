@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from shared.http.auth import Role
 from tests.integration.metrics.company import at, company, deal, won
 from tests.integration.metrics.harness import Metrics, fact, running
 
-HEALTHY = {
+HEALTHY: dict[str, Any] = {
     "stage": "proposal",
     "owner": "ana",
     "amount": "100",
@@ -45,7 +45,11 @@ async def fresh(
 
 def call(number: int, deal_number: int, days: float) -> Any:  # noqa: ANN401 - an envelope
     when = at(days)
-    done = {"owner": "ana", "completed_at": to_text(when), "deal": f"crm:t:{deal_number}"}
+    done: dict[str, Any] = {
+        "owner": "ana",
+        "completed_at": to_text(when),
+        "deal": f"crm:t:{deal_number}",
+    }
     return fact("activity", f"crm:t:a{number}", when, kind="call", **done)
 
 
@@ -159,9 +163,7 @@ async def test_an_import_opens_silently_with_one_summary(fresh: Metrics) -> None
     ],
 )
 async def test_a_quota_is_at_risk_below_80_and_clear_at_85_percent_of_its_pace(
-    fresh: Metrics,
-    steps: Any,
-    expected: list[str],  # noqa: ANN401 - test data
+    fresh: Metrics, steps: Sequence[tuple[str, int, bool]], expected: list[str]
 ) -> None:
     body = {"person": "ana", "period": "2026-02", "amount": "1000", "currency": "USD"}
     await fresh.put("/v1/quotas/q", body)

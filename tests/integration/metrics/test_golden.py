@@ -5,7 +5,7 @@ Each example is the life of one rep of its own: deals are told that make what th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -73,50 +73,53 @@ def noon(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
 
 
-def tell(kpi: str, given: dict[str, Any], told: Told) -> None:
-    """Make what the formula is given."""
-    if kpi in {"K1", "K2", "K3", "K11"}:
-        told.quota = given["quota"]
-        if "total" in given:
-            told.days = days_around(given["elapsed"], given["total"])
-        won = given.get("booked", given.get("closed"))
-        told.closed(noon(told.days[0]), "won", won)
-        ahead = given.get("weighted", given.get("pipeline"))
-        if ahead is not None:
-            last = (told.days[1] - timedelta(days=1)).isoformat()
-            told.deal(NOW, stage="lead", amount=ahead, probability="1", close_date=last)
-    elif kpi == "K5":
-        for outcome, reason in (("won", None), ("lost", "Price"), ("no_decision", "No decision")):
-            for _ in range(given[outcome]):
-                stage = "won" if outcome == "won" else "lost"
-                told.closed(noon(told.days[0]), stage, "1", lost_reason=reason)
-    elif kpi == "K6":
-        for outcome in ("won", "lost"):
-            if given[outcome] != "0":
-                told.closed(noon(told.days[0]), outcome, given[outcome])
-    elif kpi in {"K9", "K10"}:
-        for one in given["deals"]:
-            told.deal(
-                NOW,
-                stage="not on any map",
-                amount=one["amount"],
-                probability=one["probability"],
-                forecast_category=one.get("category"),
-                close_date="2026-03-15",
-            )
-    elif kpi in {"K12", "K13"}:
-        told.days = EPOCH_YEAR
-        for one in given["deals"]:
-            created = one.get("created_ms")
-            told.closed(
-                from_epoch_ms(one.get("credit_ms", 0)),
-                "won",
-                one["amount"],
-                type=one.get("deal_type"),
-                created_at=None if created is None else to_text(from_epoch_ms(created)),
-            )
-    else:
-        _tell_activities(given, told)
+def _tell_quota(given: dict[str, Any], told: Told) -> None:
+    told.quota = given["quota"]
+    if "total" in given:
+        told.days = days_around(given["elapsed"], given["total"])
+    told.closed(noon(told.days[0]), "won", given.get("booked", given.get("closed")))
+    ahead = given.get("weighted", given.get("pipeline"))
+    if ahead is not None:
+        last = (told.days[1] - timedelta(days=1)).isoformat()
+        told.deal(NOW, stage="lead", amount=ahead, probability="1", close_date=last)
+
+
+def _tell_outcomes(given: dict[str, Any], told: Told) -> None:
+    for outcome, reason in (("won", None), ("lost", "Price"), ("no_decision", "No decision")):
+        for _ in range(given[outcome]):
+            stage = "won" if outcome == "won" else "lost"
+            told.closed(noon(told.days[0]), stage, "1", lost_reason=reason)
+
+
+def _tell_values(given: dict[str, Any], told: Told) -> None:
+    for outcome in ("won", "lost"):
+        if given[outcome] != "0":
+            told.closed(noon(told.days[0]), outcome, given[outcome])
+
+
+def _tell_open_deals(given: dict[str, Any], told: Told) -> None:
+    for one in given["deals"]:
+        told.deal(
+            NOW,
+            stage="not on any map",
+            amount=one["amount"],
+            probability=one["probability"],
+            forecast_category=one.get("category"),
+            close_date="2026-03-15",
+        )
+
+
+def _tell_won_deals(given: dict[str, Any], told: Told) -> None:
+    told.days = EPOCH_YEAR
+    for one in given["deals"]:
+        created = one.get("created_ms")
+        told.closed(
+            from_epoch_ms(one.get("credit_ms", 0)),
+            "won",
+            one["amount"],
+            type=one.get("deal_type"),
+            created_at=None if created is None else to_text(from_epoch_ms(created)),
+        )
 
 
 def _tell_activities(given: dict[str, Any], told: Told) -> None:
@@ -128,12 +131,19 @@ def _tell_activities(given: dict[str, Any], told: Told) -> None:
             told.facts.append(fact("activity", name, done, **said, deal="crm:t:x"))
 
 
-KPIS_OF_HISTORIES = {"K1", "K2", "K3", "K5", "K6", "K9", "K10", "K11", "K12", "K13", "K24"}
-"""The others are about single deals and episodes; test_detectors has them."""
+TELL: Mapping[str, Callable[[dict[str, Any], Told], None]] = {
+    **dict.fromkeys(("K1", "K2", "K3", "K11"), _tell_quota),
+    "K5": _tell_outcomes,
+    "K6": _tell_values,
+    **dict.fromkeys(("K9", "K10"), _tell_open_deals),
+    **dict.fromkeys(("K12", "K13"), _tell_won_deals),
+    "K24": _tell_activities,
+}
+"""Each makes what its formula is given. The others are about single deals and episodes."""
 
 
 def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for kpi in sorted(KPIS_OF_HISTORIES):
+    for kpi in sorted(TELL):
         document = yaml.safe_load((GOLDEN / f"{kpi}.yaml").read_text(encoding="utf-8"))
         for number, case in enumerate(document["cases"]):
             yield f"{kpi}-{number}".lower(), kpi, case
@@ -145,7 +155,7 @@ async def told(metrics: Metrics) -> dict[str, Told]:
     stories = {}
     for rep, kpi, case in cases():
         story = stories[rep] = Told(rep)
-        tell(kpi, case["given"], story)
+        TELL[kpi](case["given"], story)
     await metrics.send(company())
     await metrics.send([one for story in stories.values() for one in story.facts])
     await metrics.drain()

@@ -255,11 +255,19 @@ def upgrade() -> None:
         sa.Column("one_seat", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
-            "(state = 'open') = (submitted_by IS NULL) AND (state = 'closed') = (closed_by IS NOT NULL) AND (submitted_by IS NULL) = (submitted_at IS NULL) AND (closed_by IS NULL) = (closed_at IS NULL)",
-            name=op.f("ck_period_whole"),
+            "(state = 'closed') = (closed_by IS NOT NULL)", name=op.f("ck_period_closed")
+        ),
+        sa.CheckConstraint(
+            "(state = 'open') = (submitted_by IS NULL)", name=op.f("ck_period_submitted")
         ),
         sa.CheckConstraint(
             "state IN ('open', 'reviewing', 'closed')", name=op.f("ck_period_state")
+        ),
+        sa.CheckConstraint(
+            "(closed_by IS NULL) = (closed_at IS NULL)", name=op.f("ck_period_closed_at")
+        ),
+        sa.CheckConstraint(
+            "(submitted_by IS NULL) = (submitted_at IS NULL)", name=op.f("ck_period_submitted_at")
         ),
         sa.CheckConstraint(
             "closed_by IS NULL OR closed_by <> submitted_by OR one_seat",

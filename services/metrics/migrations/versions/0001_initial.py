@@ -70,7 +70,7 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         sa.Column("person", sa.Text(collation="C"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_booking_change")),
         schema="metrics",
-        comment="appended when somebody's bookings change; their quotas are judged at the next tick",
+        comment="appended when somebody's bookings change; their quotas are judged at the next tick",  # noqa: E501 - one comment
     )
     op.create_table(
         "cell",
