@@ -10,6 +10,7 @@ import sys
 from rich.console import Console
 
 from deploy.demo.performance import Options, perform
+from deploy.demo.story import DEFAULT_SCALE
 from deploy.embedded.errors import StackError
 from deploy.embedded.state import State, state_folder
 
@@ -17,11 +18,15 @@ FOLDER = "demo"
 """In the state folder, beside what `make up` keeps."""
 
 EXIT_INTERRUPTED = 130
+WIDTH_ELSEWHERE = 120
+"""Columns where no terminal says how many it has: in a file, or in CI."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 if every figure agrees, 1 if not, 130 when interrupted before the end."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH_ELSEWHERE)
     options = _options(arguments)
     try:
         return asyncio.run(_until_signal(State(state_folder() / FOLDER), options, console))
@@ -37,7 +42,10 @@ def _options(arguments: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop everything after the summary")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="1: more than 50,000 facts; 0.05: 3,000"
+        "--scale",
+        type=float,
+        default=DEFAULT_SCALE,
+        help="size of the company: 0.85 (the default) has more than 50,000 facts, 0.05 has 3,000",
     )
     parser.add_argument("--seed", type=int, default=1, help="another seed is another company")
     parser.add_argument(

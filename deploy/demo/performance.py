@@ -23,7 +23,7 @@ from deploy.demo.figures import (
 )
 from deploy.demo.read import office, read_figures
 from deploy.demo.stage import Stage, stage
-from deploy.demo.story import Script, Told, introduce, tell, write
+from deploy.demo.story import DEFAULT_SCALE, Script, Told, introduce, tell, write
 from deploy.demo.summary import gather, show, show_verdict
 from deploy.embedded.state import State
 
@@ -37,7 +37,7 @@ class Options:
     """What was asked for. falsify: change one expected figure by a cent, which must be noticed."""
 
     once: bool = False
-    scale: float = 1.0
+    scale: float = DEFAULT_SCALE
     seed: int = 1
     consumers: int = 1
     falsify: bool = False

@@ -24,6 +24,13 @@ MAIL = "mail-server"
 SLACK = "slack-server"
 SLACK_CHANNELS = {"acme-east": "C0EAST", "acme-west": "C0WEST", "acme-emea": "C0EMEA"}
 SLACK_EVERYBODY = "C0SALES"
+HEARS_BY = {
+    "acme-marta": {"channel": "slack", "address": SLACK_CHANNELS["acme-east"]},
+    "acme-niko": {"channel": "slack", "address": SLACK_CHANNELS["acme-west"]},
+    "acme-petra": {"channel": "email"},
+}
+"""How the teams' managers want to be told; everybody else is by both."""
+
 MAIL_SENDER = "attain@acme.example"
 TOKEN_LIFETIME_S = 3_600
 # What would lead the demo to servers that others use.
@@ -107,6 +114,8 @@ def _variables(ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
             "ATTAIN_METRICS_CLOCK": "external",
             # This company dates no next steps: judged by them, every deal would be stalled.
             "ATTAIN_METRICS_NEXT_STEP_DAYS": "3650",
+            # Its stages take days: 1.5 times the usual is nothing to call a manager for.
+            "ATTAIN_METRICS_STAGE_AGE_MULTIPLE": "5",
         },
         "commissions": {"ATTAIN_COMMISSIONS_CLOCK": "external"},
         "notifications": {

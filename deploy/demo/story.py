@@ -13,7 +13,7 @@ import httpx
 
 from deploy.demo.caught_up import Watch
 from deploy.demo.sender import AT_ONCE, Sender, Sent
-from deploy.demo.stage import Stage
+from deploy.demo.stage import HEARS_BY, Stage
 from deploy.embedded.errors import StackError
 from deploy.embedded.supervisor import together
 from shared.http.auth import Role
@@ -21,6 +21,9 @@ from tests.oracle import OracleResult, recompute
 from tests.simulator import Company, Delivery, deliveries, setup_calls
 from tests.simulator.setup import SetupCall
 from tests.simulator.worktime import from_ms, instant_text, local_ms
+
+DEFAULT_SCALE = 0.85
+"""A company with more than 50,000 facts in its year."""
 
 WEBHOOK_SECRET = "a secret that HubSpot and Attain share in this demo"  # noqa: S105 - of a company that does not exist
 DUPLICATES = 0.05
@@ -78,6 +81,10 @@ async def introduce(stage: Stage, company: Company) -> None:
         calls.setdefault(call.service, []).append(call)
     # Ingest first: quotas and assignments name people.
     await _say(stage.url("ingest"), token, calls.pop("ingest"))
+    calls["notifications"] = [
+        SetupCall("PUT", "notifications", f"/v1/subscriptions/{person}", {"channels": [channel]})
+        for person, channel in HEARS_BY.items()
+    ]
     await together(_say(stage.url(service), token, own) for service, own in calls.items())
 
 

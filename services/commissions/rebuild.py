@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -25,7 +26,7 @@ from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP, TOPICS
 from services.commissions.store import AccountKey, Entry
 from shared.db.pool import create_pool
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, Misconfigured
 from shared.events.envelope import decode
 from shared.facts.marks import RootKey, Touched, count_marks, marked_roots
 from shared.facts.settle import Settler
@@ -35,7 +36,6 @@ from shared.runtime.consume import Message
 from shared.runtime.service import Parts
 
 if TYPE_CHECKING:
-    import asyncpg
     from aiokafka.structs import ConsumerRecord
 
     from shared.db.pool import Connection
@@ -114,10 +114,17 @@ async def rebuild_all(settings: CommissionsSettings) -> Report:
 
 async def _shadow(connection: Connection) -> int:
     """Temporary tables in front of the live ones; the live version of reference data."""
-    for table in SHADOWED:
-        await connection.execute(
-            f"CREATE TEMPORARY TABLE {table} (LIKE commissions.{table} INCLUDING ALL)"
+    try:
+        for table in SHADOWED:
+            await connection.execute(
+                f"CREATE TEMPORARY TABLE {table} (LIKE commissions.{table} INCLUDING ALL)"
+            )
+    except asyncpg.InsufficientPrivilegeError:
+        msg = (
+            "a rebuild works in temporary tables: "
+            "GRANT TEMPORARY ON DATABASE to the role of this service"
         )
+        raise Misconfigured(msg) from None
     await connection.execute(
         "INSERT INTO reference_version SELECT * FROM commissions.reference_version"
     )

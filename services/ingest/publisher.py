@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
@@ -297,8 +298,14 @@ async def _end(producer: AIOKafkaProducer) -> None:
     sends the deliveries that wait for them to the outbox at once; what was under way may still
     arrive, and does no harm.
     """
-    producer._message_accumulator.fail_all(KafkaConnectionError("given up"))  # noqa: SLF001 - no public way
-    sender = producer._sender.sender_task  # noqa: SLF001 - as above
+    # There is no public way to any of this.
+    held = producer._message_accumulator  # noqa: SLF001
+    sender = producer._sender.sender_task  # noqa: SLF001
+    held.fail_all(KafkaConnectionError("given up"))
+    for batch in (*chain.from_iterable(held._batches.values()), *held._pending_batches):  # noqa: SLF001
+        # Nobody waits for it any more; asyncio would report that as an error each time.
+        if batch._drain_waiter.done() and not batch._drain_waiter.cancelled():  # noqa: SLF001
+            batch._drain_waiter.exception()  # noqa: SLF001
     if sender is not None:
         sender.cancel()
     # The connections first: requests that hang on them would hold up everything else.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
-import structlog
 from fastapi import FastAPI
 
 from services.ingest import api
@@ -29,9 +26,6 @@ from shared.runtime.ticks import Periodic
 NAME = "ingest"
 PRUNE_INTERVAL_S = 3_600.0
 WATCH_INTERVAL_S = 5.0
-RELAY_RETRY_S = 1.0
-
-log = structlog.get_logger()
 
 
 async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str, Task]]:
@@ -71,21 +65,11 @@ async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str,
     relay = Relay(parts.pool, settings.kafka_bootstrap, settings.topic_prefix, NAME)
     return app, {
         "kafka": kafka.run,
-        "relay": lambda stop: _relay(relay, stop),
+        "relay": relay.run,
         "sources": Periodic("sources", settings.sources_refresh_s, sources.refresh).run,
         "prune": Periodic("prune", PRUNE_INTERVAL_S, lambda: _prune(parts)).run,
         "outbox": Periodic("outbox", WATCH_INTERVAL_S, lambda: _count_waiting(parts)).run,
     }
-
-
-async def _relay(relay: Relay, stop: asyncio.Event) -> None:
-    """The relay, begun anew where the pool notices a lost connection before the server does."""
-    while not stop.is_set():
-        try:
-            await relay.run(stop)
-        except asyncpg.InterfaceError as error:
-            log.warning("relay.retry", service=NAME, error=type(error).__name__)
-            await asyncio.sleep(RELAY_RETRY_S)
 
 
 async def _prune(parts: Parts[IngestSettings]) -> None:

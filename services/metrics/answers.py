@@ -166,16 +166,17 @@ class Question:
             self.calendar,
             self.as_of_ms,
             by_share=False,
+            columns=rowreads.WON_COLUMNS,
         )
         deals = []
-        for row in rows:
-            if row["closed_owner"] is None:
+        for owner, amount, currency, deal_type, created_ms, closed_ms in rows:
+            if owner is None:
                 continue
-            amount = row["closed_amount"]
-            if amount is not None:
-                day = self.calendar.day_of_ms(row["closed_ms"])
-                amount = self._at_rate(amount, row["currency"], day)
-            deals.append(WonDeal(amount, row["deal_type"], row["created_ms"], row["closed_ms"]))
+            if amount is None or currency == self.currency:
+                counted = amount
+            else:
+                counted = self._at_rate(amount, currency, self.calendar.day_of_ms(closed_ms))
+            deals.append(WonDeal(counted, deal_type, created_ms, closed_ms))
         return deals
 
     def _at_rate(self, amount: Decimal, currency: str | None, day: date) -> Decimal | None:

@@ -52,6 +52,8 @@ class Rates:
 
     def convert(self, amount: Decimal, source: str, target: str, day: date) -> Decimal | None:
         """`amount` in `target` at the stored step; None without a rate."""
+        if source == target:
+            return amount
         rate = self.on(source, target, day)
         return None if rate is None else to_decimal(Fraction(amount) * Fraction(rate))
 

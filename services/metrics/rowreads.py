@@ -67,18 +67,26 @@ async def open_ages(
     )
 
 
+_EPISODE_NOW = "e.detector = 'deal_stalled' AND e.closed_ms IS NULL AND $1::bigint IS NULL"
+_EPISODE_THEN = (
+    "e.detector = 'deal_stalled' AND e.opened_ms <= $1 "
+    "AND (e.closed_ms IS NULL OR e.closed_ms > $1)"
+)
+
+
+def _episode(as_of_ms: int | None) -> str:
+    """The stalled episodes that were open: `$1` is the instant, null for now."""
+    return _EPISODE_NOW if as_of_ms is None else _EPISODE_THEN
+
+
 async def stalled_and_open(
     tx: Connection, people: list[str] | None, as_of_ms: int | None
 ) -> tuple[int, int]:
     """How many open deals of these people are stalled, and how many there are."""
     row = await tx.fetchrow(
         f"""
-        SELECT count(*) FILTER (WHERE EXISTS (
-                   SELECT FROM episode e
-                   WHERE e.detector = 'deal_stalled' AND e.subject = 'deal/' || s.deal_id
-                     AND (CASE WHEN $1::bigint IS NULL THEN e.closed_ms IS NULL
-                               ELSE e.opened_ms <= $1
-                                AND (e.closed_ms IS NULL OR e.closed_ms > $1) END))) AS stalled,
+        SELECT count(*) FILTER (WHERE 'deal/' || s.deal_id IN (
+                   SELECT e.subject FROM episode e WHERE {_episode(as_of_ms)})) AS stalled,
                count(*) AS still_open
         FROM deal_span s
         WHERE {_held(as_of_ms)} AND s.status = 'open'
@@ -125,6 +133,10 @@ _BELONGS = """
 """
 
 
+WON_COLUMNS = "s.closed_owner, s.closed_amount, s.currency, s.deal_type, s.created_ms, s.closed_ms"
+"""What averages of won deals need."""
+
+
 async def closed_rows(  # noqa: PLR0913, PLR0917 - one argument a filter
     tx: Connection,
     members: Members,
@@ -134,6 +146,7 @@ async def closed_rows(  # noqa: PLR0913, PLR0917 - one argument a filter
     as_of_ms: int | None,
     *,
     by_share: bool,
+    columns: str = _ROW,
     after: str | None = None,
     limit: int | None = None,
 ) -> list[asyncpg.Record]:
@@ -144,7 +157,7 @@ async def closed_rows(  # noqa: PLR0913, PLR0917 - one argument a filter
     start_ms, end_ms = calendar.bounds_ms(period)
     return await tx.fetch(
         f"""
-        SELECT {_ROW} FROM deal_span s
+        SELECT {columns} FROM deal_span s
         WHERE {_held(as_of_ms)} AND s.closed_ms >= $2 AND s.closed_ms < $3
           AND s.outcome = ANY($8::text[]) AND {_BELONGS}
           AND ($9::text IS NULL OR s.deal_id > $9)
@@ -199,6 +212,9 @@ class DealFilter:
     ids: list[str] | None = None
 
 
+_SEEN_BY = "s.seen_by = ANY(ARRAY(SELECT set_key FROM people_set WHERE person = ANY({0}::text[])))"
+
+
 async def list_deals(  # noqa: PLR0913 - one argument a filter
     tx: Connection,
     *,
@@ -208,41 +224,44 @@ async def list_deals(  # noqa: PLR0913 - one argument a filter
     after: str | None,
     limit: int,
 ) -> list[asyncpg.Record]:
-    """Deals that the caller may see, by id, each with its open stalled episode if any."""
-    start, end = wanted.closes or (None, None)
-    whose = wanted.owner if wanted.owner is not None else visible
+    """Deals that the caller may see, by id, each with its open stalled episode if any.
+
+    Only what is asked for becomes a condition, so that each combination gets a plan of its own.
+    """
+    values: list[object] = [as_of_ms, limit]
+    conditions = [_held(as_of_ms)]
+
+    def also(condition: str, *given: object) -> None:
+        if all(value is not None for value in given):
+            places = []
+            for value in given:
+                values.append(value)
+                places.append(f"${len(values)}")
+            conditions.append(condition.format(*places))
+
+    also(_SEEN_BY, visible)
+    also(_SEEN_BY, wanted.owner)
+    also("s.owner = ANY({0}::text[])", wanted.owner)
+    also("s.status = {0}", wanted.status)
+    also("s.stage = {0}", wanted.stage)
+    if wanted.closes is not None:
+        also("s.close_date >= {0} AND s.close_date < {1}", *wanted.closes)
+    if wanted.stalled is not None:
+        stalled = f"SELECT substr(e.subject, 6) FROM episode e WHERE {_episode(as_of_ms)}"  # noqa: S608
+        conditions.append(f"s.deal_id {'IN' if wanted.stalled else 'NOT IN'} ({stalled})")
+    also("s.deal_id > {0}", after)
+    also("s.deal_id = ANY({0}::text[])", wanted.ids)
     return await tx.fetch(
         f"""
         SELECT {_ROW}, e.id AS episode, e.rules AS stalled_by
-        FROM deal_span s
-        LEFT JOIN episode e ON e.detector = 'deal_stalled' AND e.closed_ms IS NULL
-             AND e.subject = 'deal/' || s.deal_id
-        WHERE {_held(as_of_ms)}
-          AND ($2::text[] IS NULL
-               OR s.seen_by = ANY(ARRAY(SELECT set_key FROM people_set WHERE person = ANY($2))))
-          AND ($3::text[] IS NULL
-               OR s.seen_by = ANY(ARRAY(SELECT set_key FROM people_set WHERE person = ANY($3))))
-          AND ($4::text[] IS NULL OR s.owner = ANY($4))
-          AND ($5::text IS NULL OR s.status = $5)
-          AND ($6::text IS NULL OR s.stage = $6)
-          AND ($7::date IS NULL OR (s.close_date >= $7 AND s.close_date < $8))
-          AND ($9::boolean IS NULL OR (e.id IS NOT NULL) = $9)
-          AND ($10::text IS NULL OR s.deal_id > $10)
-          AND ($12::text[] IS NULL OR s.deal_id = ANY($12))
-        ORDER BY s.deal_id LIMIT $11
-        """,  # noqa: S608 - constants
-        as_of_ms,
-        whose,
-        visible,
-        wanted.owner,
-        wanted.status,
-        wanted.stage,
-        start,
-        end,
-        wanted.stalled,
-        after,
-        limit,
-        wanted.ids,
+        FROM (SELECT * FROM deal_span s WHERE {" AND ".join(conditions)}
+              ORDER BY s.deal_id LIMIT $2) s
+        LEFT JOIN LATERAL (
+            SELECT e.id, e.rules FROM episode e
+            WHERE e.subject = 'deal/' || s.deal_id AND {_episode(as_of_ms)} LIMIT 1) e ON true
+        ORDER BY s.deal_id
+        """,  # noqa: S608 - constants and places
+        *values,
     )
 
 

@@ -82,7 +82,8 @@ async def serve(  # noqa: PLR0913 - each is a knob of the server
 def bind(host: str, port: int) -> socket.socket:
     """A listening address; raises Misconfigured when it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP: asyncio sets TCP_NODELAY only then, and answers would wait for 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

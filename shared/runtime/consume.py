@@ -27,8 +27,9 @@ from aiokafka.errors import (
 
 from shared.db.pool import Connection, Pool
 from shared.errors import InvalidValue
+from shared.events.catalogue import PARTITIONS
 from shared.events.envelope import Envelope, decode
-from shared.kafka.clients import make_consumer, stop_quietly
+from shared.kafka.clients import ensure_topics, make_consumer, stop_quietly
 from shared.runtime.dead_letters import DeadLetter, bury
 from shared.runtime.failpoints import failpoint
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 BATCH_RECORDS = 5_000
 POLL_TIMEOUT_MS = 100
+LAG_INTERVAL_S = 5.0
 RETRY_S = 1.0
 TRANSACTION_TRIES = 5
 """Serialisation failures, deadlocks and lock timeouts are tried again this often."""
@@ -122,7 +124,10 @@ class _Rebalanced(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka h
 
 @dataclass(slots=True)
 class Consumer:
-    """Reads one subscription with one handler until told to stop."""
+    """Reads one subscription with one handler until told to stop.
+
+    own_topics: what this service writes; created at the start, as are the topics it reads.
+    """
 
     pool: Pool
     bootstrap: str
@@ -134,9 +139,11 @@ class Consumer:
     instance_id: str | None = None
     batch_records: int = BATCH_RECORDS
     after_commit: Callable[[], Awaitable[None]] | None = None
+    own_topics: Sequence[str] = ()
     _claims: dict[TopicPartition, _Claim] = field(default_factory=dict)
     _stalled: set[TopicPartition] = field(default_factory=set)
     _rebalanced: _Rebalanced = field(default_factory=_Rebalanced)
+    _lag_seen_s: float = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume; begin anew with a fresh client after an error of the broker."""
@@ -148,6 +155,7 @@ class Consumer:
                 instance_id=self.instance_id,
             )
             try:
+                await ensure_topics(self.bootstrap, self._topics())
                 consumer.subscribe(
                     [self.topic_prefix + topic for topic in self.subscription.topics],
                     listener=self._rebalanced,
@@ -182,10 +190,29 @@ class Consumer:
         except OffsetOutOfRangeError as error:
             self._stall_outside_log(error)
             return
+        await self._watch_lag(consumer)
         await failpoint("consume.polled")
         batch = self._from_position(polled)
         if batch:
             await self._apply(consumer, batch)
+
+    async def _watch_lag(self, consumer: AIOKafkaConsumer) -> None:
+        """How far the claimed partitions are behind their logs, now and then."""
+        if time.monotonic() - self._lag_seen_s < LAG_INTERVAL_S:
+            return
+        self._lag_seen_s = time.monotonic()
+        behind = dict.fromkeys(self.subscription.topics, 0)
+        ends = await consumer.end_offsets(list(self._claims))
+        for tp, claim in self._claims.items():
+            behind[self._plain(tp.topic)] += max(0, ends[tp] - claim.next_offset)
+        for topic, records in behind.items():
+            self.telemetry.lag_records.labels(topic=topic).set(records)
+            if not records:
+                self.telemetry.lag_s.labels(topic=topic).set(0)
+
+    def _topics(self) -> dict[str, int]:
+        wanted = {*self.subscription.topics, *self.own_topics}
+        return {self.topic_prefix + topic: PARTITIONS[topic] for topic in sorted(wanted)}
 
     async def _claim_missing(self, consumer: AIOKafkaConsumer) -> None:
         assigned = consumer.assignment()

@@ -50,7 +50,13 @@ class Relay:
         while not stop.is_set():
             try:
                 await self._lead(stop)
-            except (KafkaError, OSError, TimeoutError, asyncpg.PostgresError) as error:
+            except (
+                KafkaError,
+                OSError,
+                TimeoutError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+            ) as error:
                 log.warning("relay.retry", service=self.service, error=type(error).__name__)
                 await _pause(stop, RETRY_S)
 

@@ -11,7 +11,7 @@ from tests.simulator.history import History, Person, StageRow
 from tests.simulator.people import PORTAL, TENANT
 from tests.simulator.reference import PIPELINE
 
-Service = Literal["ingest", "metrics", "commissions"]
+Service = Literal["ingest", "metrics", "commissions", "notifications"]
 
 SOURCE = f"hubspot-{PORTAL}"
 HOOK_PATH = f"/v1/hooks/{SOURCE}"

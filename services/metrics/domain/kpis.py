@@ -12,7 +12,6 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
-from statistics import median
 
 from shared.money import EXACT, exact_sum, to_text
 from shared.org.calendar import FiscalCalendar, Period
@@ -277,7 +276,7 @@ def sales_cycle(deals: Iterable[WonDeal]) -> KpiValue:
     }
     if not valid:
         return KpiValue(None, Reason.NO_WON, parts)
-    mean = sum(map(Fraction, valid), Fraction(0)) / len(valid)
+    mean = Fraction(exact_sum(valid)) / len(valid)
     return KpiValue(to_decimal(mean / DAY_MS), None, parts)
 
 
@@ -332,11 +331,13 @@ def _ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 
 def _mean(numbers: Sequence[Decimal]) -> Decimal:
-    return to_decimal(sum(map(Fraction, numbers), Fraction(0)) / len(numbers))
+    return to_decimal(Fraction(exact_sum(numbers)) / len(numbers))
 
 
 def _median(numbers: Sequence[Decimal]) -> Decimal:
-    return to_decimal(median(map(Fraction, numbers)))
+    ordered = sorted(numbers)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return to_decimal((Fraction(low) + Fraction(high)) / 2)
 
 
 def _days(milliseconds: Decimal) -> Decimal:

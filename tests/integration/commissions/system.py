@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import httpx
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -220,6 +221,7 @@ async def running(
     await asyncio.to_thread(upgrade, "commissions", url)
     await ensure_topics(bootstrap, topics(prefix))
     async with AsyncExitStack() as exits:
+        exits.push_async_callback(_forget_topics, bootstrap, prefix)
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
         generate_key_pair(folder / "signing.json", folder / "jwks.json")
         chosen = CommissionsSettings(
@@ -247,6 +249,16 @@ async def running(
             exits.push_async_callback(worker.end)
             system.workers.append(worker)
         yield system
+
+
+async def _forget_topics(bootstrap: str, prefix: str) -> None:
+    """A broker with thousands of partitions of past tests would slow down those to come."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(topics(prefix)))
+    finally:
+        await admin.close()
 
 
 def deal(

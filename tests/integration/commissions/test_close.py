@@ -240,7 +240,7 @@ async def test_the_database_keeps_the_books(
             with pytest.raises(asyncpg.CheckViolationError):
                 await book(date(2025, 3, 1), *amounts)
         for table in ("posting", "ledger_transaction", "fixed_statement", "plan_version"):
-            for statement in ("DELETE FROM " + table, f"TRUNCATE {table} CASCADE"):
+            for statement in (f"TRUNCATE {table} CASCADE", "DELETE FROM " + table):  # noqa: S608 - fixed
                 with pytest.raises(asyncpg.RestrictViolationError):
                     await system.parts.pool.execute(statement)
         with pytest.raises(asyncpg.RestrictViolationError):

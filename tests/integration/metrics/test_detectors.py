@@ -76,20 +76,25 @@ async def test_a_stalled_deal_opens_once_changes_and_closes(fresh: Metrics) -> N
     assert await fresh.episodes() == {
         f"deal_stalled:{subject}": ["stage_age", "unchanged", "no_activity"]
     }
-    await fresh.send([call(2, 1, 31), deal(1, at(31), stage="legal")])
+    await fresh.send([deal(1, at(31), stage="legal")])
     await fresh.drain()
     await fresh.at(at(31, 1))
+    assert await fresh.episodes() == {f"deal_stalled:{subject}": ["no_activity"]}
+    await fresh.send([call(2, 1, 31)])
+    await fresh.drain()
+    await fresh.at(at(31, 2))
     assert await fresh.episodes() == {}
     assert await signals(fresh) == [
         (subject, "open", 1, False),
         (subject, "changed", 2, False),
-        (subject, "closed", 3, False),
+        (subject, "changed", 3, False),
+        (subject, "closed", 4, False),
     ]
     closed = (await fresh.get("/v1/episodes", state="closed"))["data"]
     assert [e["subject"] for e in closed] == [subject]
     assert closed[0]["evidence"], "what it was open for stays readable"
     journal = [e["type"] for e in await fresh.published(METRICS_JOURNAL)]
-    assert journal.count("attain.episode.v1") == 3
+    assert journal.count("attain.episode.v1") == 4
 
 
 async def test_an_activity_of_a_merged_deal_keeps_its_survivor_alive(fresh: Metrics) -> None:
