@@ -8,6 +8,7 @@ import signal
 import sys
 
 from rich.console import Console
+from rich.text import Text
 
 from deploy.demo.performance import Options, perform
 from deploy.demo.story import DEFAULT_SCALE
@@ -31,8 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return asyncio.run(_until_signal(State(state_folder() / FOLDER), options, console))
     except StackError as error:
-        console.print(f"[red]{type(error).__name__}[/]", markup=True, end=" ")
-        console.print(str(error), markup=False)
+        console.print(Text(str(error), style="red"))
         return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

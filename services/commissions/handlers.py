@@ -31,19 +31,16 @@ def parent_of(kind: str, record: Record) -> str | None:
 
 def handler_for(projector: CommissionsProjector) -> Handler:
     """What a batch does. One for each concurrent user: it remembers reference data."""
-    remembering: Settler[Reference] = Settler(projector)
+    settler: Settler[Reference] = Settler(projector)
 
     async def handle(tx: Connection, messages: Sequence[Message]) -> None:
         folded = await fold_into_store(
             tx, (m.body for m in messages if isinstance(m.body, Fact)), parent_of
         )
-        settler = remembering
         if any(map(changes_reference, folded)):
             await raise_reference_version(tx)
-            # Broken reference data is refused here, with the facts that break it. This version is
-            # nobody else's until it commits: rolled back, other facts may get the same number.
+            # Broken reference data is refused here, with the facts that break it.
             await projector.load_reference(tx)
-            settler = Settler(projector)
         touched = await touched_deals(tx, folded)
         touched |= await take_quotas(tx, messages)
         await settler.settle(tx, touched)

@@ -24,7 +24,6 @@ from shared.facts.record import Record
 from shared.facts.settle import Settler, raise_reference_version
 from shared.facts.store import FoldedRecord, fold_into_store
 from shared.org.people import ORG_CALENDAR
-from shared.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -51,7 +50,6 @@ async def apply_facts(
     tx: Connection,
     facts: Sequence[Fact],
     settler: Settler[Known],
-    projector: MetricsProjector,
     *,
     silent: bool = False,
 ) -> None:
@@ -60,15 +58,12 @@ async def apply_facts(
     silent: as if all of them were imported, so that judging them anew announces nothing.
     """
     folded = await fold_into_store(tx, facts, parent_of)
-    await failpoint("facts.folded")
     if not folded:
         return
     touched = set(_touched(folded, silent=silent))
     touched |= await _deals_of_changed_accounts(tx, folded)
     if _projection_reads(folded):
         await raise_reference_version(tx)
-        # What this transaction reads may be rolled back: remembered by nobody.
-        settler = Settler(projector)
     await store.raise_lookups(tx, _lookups(folded))
     if any(change.kind == "calendar" for change in folded):
         await store.judge_all_quotas(tx)
@@ -152,7 +147,7 @@ class Inbox:
             at = parse_instant(message.envelope.time)
             if at > self._newest.get(message.topic, datetime.min.replace(tzinfo=at.tzinfo)):
                 self._newest[message.topic] = at
-        await apply_facts(tx, [m.body for m in messages], self._settler, self.projector)
+        await apply_facts(tx, [m.body for m in messages], self._settler)
 
     async def observe(self) -> None:
         """After the commit: how long the newest fact of each topic took to be visible."""

@@ -122,7 +122,7 @@ async def _read_again(pool: Pool, settings: MetricsSettings, projector: MetricsP
     ends = await _ends(settings)
 
     async def take(tx: Connection, messages: Sequence[Message]) -> None:
-        await apply_facts(tx, [m.body for m in messages], settler, projector, silent=True)
+        await apply_facts(tx, [m.body for m in messages], settler, silent=True)
 
     consumer = Consumer(
         pool=pool,

@@ -67,6 +67,7 @@ class Record(msgspec.Struct):
             return True
         if said.rank == known.rank:
             self.fields[name] = _earliest(known, said)
+            return self.fields[name].event_id != known.event_id
         return False
 
     def _keep(self, name: str, said: Statement) -> bool:
@@ -76,8 +77,9 @@ class Record(msgspec.Struct):
             return True
         place = bisect_left(kept, said.rank, key=_rank)
         if place < len(kept) and kept[place].rank == said.rank:
-            kept[place] = _earliest(kept[place], said)
-            return False
+            known = kept[place]
+            kept[place] = _earliest(known, said)
+            return kept[place].event_id != known.event_id
         insort(kept, said, key=_rank)
         return True
 

@@ -28,7 +28,7 @@ LOCK_ROOTS = """
 """
 """Roots in byte order, those that another transaction holds left out."""
 
-HOLD_VERSION = "SELECT version, code_version FROM reference_version FOR SHARE"
+HOLD_VERSION = "SELECT version, code_version, xmin::text FROM reference_version FOR SHARE"
 """The version of reference data, kept from changing until the transaction ends."""
 
 
@@ -107,7 +107,7 @@ class Settler(Generic[R]):
 
     projector: Projector[R]
     _reference: R | None = field(default=None)
-    _reference_version: int = field(default=-1)
+    _reference_made: tuple[int, str] = field(default=(-1, ""))
 
     async def settle(self, tx: Connection, touched: Iterable[Touched]) -> SettleReport:
         """Settle within `tx` what can be locked at once; mark the rest."""
@@ -141,7 +141,7 @@ class Settler(Generic[R]):
         Bounded, so that live facts go first: call it again once its marks are settled.
         """
         async with pool.acquire() as tx, tx.transaction():
-            version = await self._version(tx)
+            version, _ = await self._version(tx)
             rows = await tx.fetch(
                 """
                 SELECT r.kind, r.id FROM root r
@@ -271,18 +271,19 @@ class Settler(Generic[R]):
 
     async def _reference_for(self, tx: Connection) -> tuple[R, int]:
         """Reference data, whose version cannot change before this transaction ends."""
-        version = await self._version(tx)
-        if self._reference is None or version != self._reference_version:
+        version, _ = made = await self._version(tx)
+        if self._reference is None or made != self._reference_made:
             self._reference = await self.projector.load_reference(tx)
-            self._reference_version = version
+            self._reference_made = made
         return self._reference, version
 
-    async def _version(self, tx: Connection) -> int:
+    async def _version(self, tx: Connection) -> tuple[int, str]:
+        """The version and the transaction that wrote it: one that rolls back reuses no number."""
         row = await tx.fetchrow(HOLD_VERSION)
         if row is None or row["code_version"] > self.projector.code_version:
             msg = "newer code has projected in this schema; stop this process and deploy that code"
             raise Misconfigured(msg)
-        return int(row["version"])
+        return int(row["version"]), row["xmin"]
 
 
 async def raise_reference_version(tx: Connection) -> None:

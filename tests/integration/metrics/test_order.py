@@ -139,7 +139,7 @@ async def dump_after(
     for number, batch in enumerate(batches):
         made, settler = settlers[number % workers]
         async with pool.acquire() as tx, tx.transaction():
-            await apply_facts(tx, [read_fact(one) for one in batch], settler, made)
+            await apply_facts(tx, [read_fact(one) for one in batch], settler)
         if number % 3 == 0:
             await settlers[(number + 1) % workers][1].sweep(pool)
     await _settle_all(pool, settlers[-1][1])
@@ -291,7 +291,7 @@ async def test_two_workers_at_once_leave_the_same(pool: Pool) -> None:
                 try:
                     async with pool.acquire() as tx, tx.transaction():
                         bodies = [read_fact(one) for one in batch]
-                        await apply_facts(tx, bodies, settler, made[worker])
+                        await apply_facts(tx, bodies, settler)
                 except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
                     continue
                 break
