@@ -43,5 +43,5 @@ async def _create_role(
     known = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
     verb = "ALTER" if known else "CREATE"
     await connection.execute(f"{verb} ROLE {role} LOGIN PASSWORD {quoted}")
-    await connection.execute(f'GRANT CONNECT ON DATABASE "{database}" TO {role}')
+    await connection.execute(f'GRANT CONNECT, TEMPORARY ON DATABASE "{database}" TO {role}')
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {role}")
