@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaError
 from services.commissions.checklist import Item, is_quiet, open_items
 from services.commissions.domain.explain import explain_statement
 from services.commissions.domain.periods import Period
-from services.commissions.events import PERIOD, STATEMENT, FixedData, StatementData, write_events
+from services.commissions.events import write_events
+from shared.events.journals import PERIOD, STATEMENT, FixedData, StatementData
 from services.commissions.periods import StoredPeriod, period_data
 from services.commissions.rating import sheet_of, statement_write
 from services.commissions.reference import ReferenceCache

@@ -8,7 +8,8 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from services.commissions.domain.periods import Period
-from services.commissions.events import PERIOD, FixedData, PeriodData, write_events
+from services.commissions.events import write_events
+from shared.events.journals import PERIOD, FixedData, PeriodData, PeriodState
 from shared.errors import Refused
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class StoredPeriod:
     period: str
     start_day: date
     end_day: date
-    state: str
+    state: PeriodState
     submitted_by: str | None
     submitted_at: datetime | None
     closed_by: str | None

@@ -20,13 +20,16 @@ import msgspec
 from shared.events.catalogue import RECORD_KINDS, EventType
 from shared.events.deliveries import DELIVERY
 from shared.events.envelope import Envelope
+from shared.events.journals import JOURNALS
 from shared.events.signals import SIGNAL
 from shared.events.targets import QUOTA
 
 SCHEMA_DIRECTORY = Path(__file__).parent / "schemas"
 EXAMPLE_DIRECTORY = SCHEMA_DIRECTORY / "examples"
 
-EVENT_TYPES: Mapping[str, EventType] = {event.type: event for event in (DELIVERY, SIGNAL, QUOTA)}
+EVENT_TYPES: Mapping[str, EventType] = {
+    event.type: event for event in (DELIVERY, SIGNAL, QUOTA, *JOURNALS)
+}
 """Every type that is no record kind."""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

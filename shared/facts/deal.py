@@ -358,9 +358,9 @@ def _won(  # noqa: PLR0913, PLR0917 - the pieces of one projection
         stay_began_ms=began_ms,
         amount=spans[-1].amount,
         currency=currency,
-        owner=_owner_at(record, instant_ms, identities),
-        splits=_shares_at(record, "splits", instant_ms, identities),
-        overlays=_shares_at(record, "overlays", instant_ms, identities),
+        owner=owner_at(record, instant_ms, identities),
+        splits=shares_at(record, "splits", instant_ms, identities),
+        overlays=shares_at(record, "overlays", instant_ms, identities),
     )
 
 
@@ -381,12 +381,12 @@ def _lost(
         instant_ms=instant_ms,
         amount=spans[first].amount if amount is None else amount,
         currency=currency,
-        owner=_owner_at(record, instant_ms, identities),
+        owner=owner_at(record, instant_ms, identities),
         reason=record.value("lost_reason"),
     )
 
 
-def _owner_at(record: Record, at_ms: int, identities: Identities) -> str | None:
+def owner_at(record: Record, at_ms: int, identities: Identities) -> str | None:
     """The owner in force at an instant; none by then: the first stated after."""
     owner: str | None = None
     for said in record.history.get("owner", ()):
@@ -399,7 +399,7 @@ def _owner_at(record: Record, at_ms: int, identities: Identities) -> str | None:
     return None if owner is None else identities.person(owner, at_ms)
 
 
-def _shares_at(
+def shares_at(
     record: Record, name: str, at_ms: int, identities: Identities
 ) -> Mapping[str, Fraction]:
     """The shares of a list in force at an instant; nothing said by then: as first stated after."""

@@ -1,9 +1,10 @@
 """Named places at which a test may kill, pause, fail or cancel this process. Off by default.
 
-`ATTAIN_FAILPOINTS` holds entries separated by `;`, each `name=action[@hit][!flag-file]`:
+`ATTAIN_FAILPOINTS` holds entries separated by `;`, each `name=action[@hit][!folder]`:
 action `kill` (SIGKILL to itself), `stop` (SIGSTOP), `error`, `cancel` or `sleep:<seconds>`; `@hit`
-acts at that hit only, counted from 1 (default: the first); with a flag file it acts once over all
-restarts of the process: the file is made just before acting.
+acts at that hit only, counted from 1 (default: the first). With a folder it acts once over all
+restarts of a process, from that hit on, and not before the folder holds a file `armed`; what acted
+leaves a file `<process>.<name>` there.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class FailpointError(AttainError):
 class _Armed:
     action: str
     hit: int
-    flag_file: Path | None
+    folder: Path | None
+    process: str
     hits: int = 0
 
 
@@ -64,23 +66,26 @@ Hook = Callable[[], Awaitable[None]]
 _armed: dict[str, _Armed | Hook] = {}
 
 
-def arm(specification: str) -> None:
-    """Arm failpoints from text, replacing what was armed. Raises Misconfigured."""
+def arm(specification: str, process: str = "") -> None:
+    """Arm failpoints from text, replacing what was armed. Raises Misconfigured.
+
+    process: how this process calls itself in the files it leaves.
+    """
     _armed.clear()
     for entry in filter(None, (part.strip() for part in specification.split(";"))):
         name, _, action = entry.partition("=")
-        action, _, flag = action.partition("!")
+        action, _, folder = action.partition("!")
         action, _, hit = action.partition("@")
         known = action in {"kill", "stop", "error", "cancel"} or action.startswith("sleep:")
         if name not in NAMES or not known:
             msg = f"{VARIABLE}: {entry!r} names no failpoint or no action"
             raise Misconfigured(msg)
-        _armed[name] = _Armed(action, int(hit or 1), Path(flag) if flag else None)
+        _armed[name] = _Armed(action, int(hit or 1), Path(folder) if folder else None, process)
 
 
-def arm_from_environment() -> None:
+def arm_from_environment(process: str) -> None:
     """Arm what `ATTAIN_FAILPOINTS` says; nothing when it is unset."""
-    arm(os.environ.get(VARIABLE, ""))
+    arm(os.environ.get(VARIABLE, ""), process)
 
 
 @contextmanager
@@ -102,15 +107,24 @@ async def failpoint(name: str) -> None:
         await (_act(name, armed) if isinstance(armed, _Armed) else armed())
 
 
+def _first_time(name: str, armed: _Armed, folder: Path) -> bool:
+    """Whether the folder is armed and this process has not acted here before; notes that it has."""
+    if not (folder / "armed").exists():
+        return False
+    try:
+        (folder / f"{armed.process}.{name}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 async def _act(name: str, armed: _Armed) -> None:
     armed.hits += 1
-    if armed.hits != armed.hit:
-        return
-    if armed.flag_file is not None:
-        try:
-            armed.flag_file.touch(exist_ok=False)
-        except FileExistsError:
+    if armed.folder is None:
+        if armed.hits != armed.hit:
             return
+    elif armed.hits < armed.hit or not _first_time(name, armed, armed.folder):
+        return
     if armed.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif armed.action == "stop":

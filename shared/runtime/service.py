@@ -93,7 +93,7 @@ def main(service: Service[S], arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         settings = load(service.settings)
-        arm_from_environment()
+        arm_from_environment(f"{service.name}-{given[0]}")
         configure_logging(service.name, settings.log_level)
         return _run(service, settings, given[0])
     except Misconfigured as fault:

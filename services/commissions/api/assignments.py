@@ -22,7 +22,8 @@ from services.commissions.api.context import (
     pool_of,
     snapshot,
 )
-from services.commissions.events import ASSIGNMENT, AssignmentData, write_events
+from services.commissions.events import write_events
+from shared.events.journals import ASSIGNMENT, AssignmentData
 from services.commissions.store import canonical_json
 from shared.db.pool import Connection
 from shared.errors import Refused

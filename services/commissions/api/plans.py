@@ -22,7 +22,8 @@ from services.commissions.api.context import (
 )
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import Plan, PlanInvalid, PlanVersion
-from services.commissions.events import PLAN_VERSION, PlanVersionData, write_events
+from services.commissions.events import write_events
+from shared.events.journals import PLAN_VERSION, PlanVersionData
 from services.commissions.store import canonical_json
 from shared.db.pool import Connection
 from shared.errors import InvalidValue, Refused

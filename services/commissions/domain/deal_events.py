@@ -10,16 +10,13 @@ from services.commissions.domain.credits import CreditEvent, invoice_amount
 from services.commissions.domain.plan import CreditOn
 from services.commissions.domain.vocabulary import DEAL_FIELDS, INVOICE_FIELDS
 from shared.clock import from_epoch_ms, parse_instant, to_epoch_ms
-from shared.facts.deal import DealTimeline, Won, _owner_at, _shares_at
+from shared.facts.deal import DealTimeline, Won, owner_at, shares_at
 from shared.facts.record import Record, Statement
 from shared.facts.reference import Identities
 from shared.money import parse_decimal
 
 NOT_ISSUED = frozenset({"draft", "void"})
 """Invoices that say so are no revenue, whatever else they say."""
-
-owner_at, held_shares = _owner_at, _shares_at
-"""Who owned a deal, and which shares of it held, at an instant."""
 
 _NUMBERS = frozenset({"probability", "amount_excluding_tax"})
 _MEANT = ("amount", "currency", "type", "product", "closed_at", "close_date")

@@ -35,7 +35,7 @@ from services.metrics.domain.log import disposition_event
 from services.metrics.domain.stored import stored_deal
 from services.metrics.rowreads import DealFilter
 from shared.clock import from_epoch_ms
-from shared.events.catalogue import METRICS_JOURNAL
+from shared.events.journals import DISPOSITION, DispositionData
 from shared.events.envelope import sequence_instant
 from shared.facts.record import Record
 from shared.facts.store import load_records
@@ -178,14 +178,23 @@ async def _state(
         tx, deal_id, body.disposition, body.reason, by, now
     )
     await tx.execute("UPDATE root SET next_due = 'epoch' WHERE kind = 'deal' AND id = $1", deal_id)
-    said = {
-        "deal": deal_id,
-        "disposition": body.disposition,
-        "reason": body.reason,
-        "stated_by": by,
-    }
-    await add_to_outbox(tx, METRICS_JOURNAL, [disposition_event(number, said, now)])
-    return DispositionView(number=number, stated_at=now, **said)
+    said = DispositionData(
+        deal=deal_id,
+        disposition=body.disposition,
+        reason=body.reason,
+        stated_by=by,
+        number=number,
+        stated_at=to_text(now),
+    )
+    await add_to_outbox(tx, DISPOSITION.topic, [disposition_event(said, now)])
+    return DispositionView(
+        number=number,
+        deal=deal_id,
+        disposition=body.disposition,
+        reason=body.reason,
+        stated_by=by,
+        stated_at=now,
+    )
 
 
 def _fields(row: asyncpg.Record) -> dict[str, Any]:

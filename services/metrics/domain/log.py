@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
+
+import msgspec
 
 from services.metrics.domain.episodes import Signal
 from shared.clock import from_epoch_ms, to_text
 from shared.events.envelope import Envelope, encode_data, sequence_of
+from shared.events.journals import (
+    DISPOSITION,
+    EPISODE,
+    QUOTA_STATED,
+    DispositionData,
+    QuotaStatedData,
+)
 from shared.events.signals import SIGNAL, SignalData
 from shared.events.targets import QUOTA, QuotaData
 from shared.ids import derived_id
 
-QUOTA_STATED = "attain.quota_stated.v1"
-DISPOSITION_STATED = "attain.disposition.v1"
-EPISODE_RECORDED = "attain.episode.v1"
 SOURCE = "/attain/metrics"
 
 
@@ -52,7 +57,7 @@ def episode_event(signal: Signal) -> Envelope:
     data = signal.wire()
     return _event(
         derived_id("journal", signal.event_id),
-        EPISODE_RECORDED,
+        EPISODE.type,
         f"episode/{data.episode}",
         data.revision,
         from_epoch_ms(signal.judged_ms),
@@ -72,28 +77,28 @@ def quota_stated_event(quota: QuotaData, changed_by: str, now: datetime) -> Enve
     subject = f"quota/{quota.quota}"
     return _event(
         derived_id("journal", subject, str(quota.revision)),
-        QUOTA_STATED,
+        QUOTA_STATED.type,
         subject,
         quota.revision,
         now,
-        {"quota": quota, "changed_by": changed_by},
+        QuotaStatedData(quota=quota, changed_by=changed_by),
     )
 
 
-def disposition_event(number: int, said: Mapping[str, str], now: datetime) -> Envelope:
-    """Somebody's word about a deal. said: deal, disposition, reason, stated_by."""
+def disposition_event(said: DispositionData, now: datetime) -> Envelope:
+    """Somebody's word about a deal."""
     return _event(
-        derived_id("disposition", str(number)),
-        DISPOSITION_STATED,
-        f"deal/{said['deal']}",
-        number,
+        derived_id("disposition", str(said.number)),
+        DISPOSITION.type,
+        f"deal/{said.deal}",
+        said.number,
         now,
-        {**said, "number": number, "stated_at": to_text(now)},
+        said,
     )
 
 
 def _event(  # noqa: PLR0913, PLR0917 - the attributes of one envelope
-    event_id: str, kind: str, subject: str, revision: int, now: datetime, data: object
+    event_id: str, kind: str, subject: str, revision: int, now: datetime, data: msgspec.Struct
 ) -> Envelope:
     return Envelope(
         id=event_id,

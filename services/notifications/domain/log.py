@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
+
+import msgspec
 
 from services.notifications.domain.deliveries import Delivery
 from services.notifications.domain.directory import Subscription
 from shared.clock import to_text
 from shared.events.envelope import Envelope, encode_data, sequence_of
+from shared.events.journals import (
+    NOTIFICATION,
+    SUBSCRIPTION,
+    NotificationData,
+    SubscribedData,
+    SubscriptionData,
+)
 from shared.ids import derived_id
 
-NOTIFICATION_TYPE = "attain.notification.v1"
-SUBSCRIPTION_TYPE = "attain.subscription.v1"
 SOURCE = "/attain/notifications"
 
 
@@ -22,25 +28,25 @@ def delivery_event(delivery: Delivery, revision: int, now: datetime) -> Envelope
     revision: counted per delivery from 1.
     """
     return _event(
-        NOTIFICATION_TYPE,
+        NOTIFICATION.type,
         f"notification/{delivery.delivery_id}",
         revision,
         now,
-        {
-            "notification": delivery.delivery_id,
-            "alert": delivery.alert_id,
-            "alert_revision": delivery.revision,
-            "transition": delivery.transition,
-            "channel": delivery.channel,
-            "recipient": delivery.recipient,
-            "reason": delivery.reason,
-            "status": delivery.status,
-            "attempts": delivery.attempts,
-            "due_at": _instant(delivery.due_at),
-            "attempted_at": _instant(delivery.attempted_at),
-            "detail": delivery.detail,
-            "revision": revision,
-        },
+        NotificationData(
+            notification=delivery.delivery_id,
+            alert=delivery.alert_id,
+            alert_revision=delivery.revision,
+            transition=delivery.transition.value,
+            channel=None if delivery.channel is None else delivery.channel.value,
+            recipient=delivery.recipient,
+            reason=delivery.reason.value,
+            status=delivery.status.value,
+            attempts=delivery.attempts,
+            due_at=_instant(delivery.due_at),
+            attempted_at=_instant(delivery.attempted_at),
+            detail=delivery.detail,
+            revision=revision,
+        ),
     )
 
 
@@ -49,21 +55,24 @@ def subscription_event(
 ) -> Envelope:
     """The whole subscription of one person, and who stated it."""
     return _event(
-        SUBSCRIPTION_TYPE,
+        SUBSCRIPTION.type,
         f"subscription/{person}",
         revision,
         now,
-        {
-            "person": person,
-            "channels": [{"channel": c, "address": a} for c, a in sorted(channels.items())],
-            "changed_by": changed_by,
-            "revision": revision,
-        },
+        SubscriptionData(
+            person=person,
+            channels=[
+                SubscribedData(channel=channel.value, address=address)
+                for channel, address in sorted(channels.items())
+            ],
+            changed_by=changed_by,
+            revision=revision,
+        ),
     )
 
 
 def _event(
-    kind: str, subject: str, revision: int, now: datetime, data: Mapping[str, object]
+    kind: str, subject: str, revision: int, now: datetime, data: msgspec.Struct
 ) -> Envelope:
     return Envelope(
         id=derived_id(subject, str(revision)),
