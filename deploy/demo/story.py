@@ -113,13 +113,18 @@ async def tell(stage: Stage, script: Script, watch: Watch, on_sent: Callable[[in
         secret=WEBHOOK_SECRET,
         on_sent=on_sent,
     )
-    token = stage.token(*ADMIN_ROLES, subject="demo-clock")
+    headers = {"Authorization": f"Bearer {stage.token(Role.ADMIN, subject='demo-clock')}"}
     began = time.monotonic()
-    for until_ms, group in _by_tick(script):
-        await sender.send(group)
-        await watch.caught_up()
-        await _set_clock(stage, token, until_ms)
-    await watch.caught_up(settled=True)
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, headers=headers) as clock:
+        for until_ms, group in _by_tick(script):
+            await sender.send(group)
+            await watch.caught_up()
+            for service in CLOCKED:
+                body = {"now": instant_text(until_ms)}
+                response = await clock.put(f"{stage.url(service)}/v1/clock", json=body)
+                if not response.is_success:
+                    raise _refused(response)
+        await watch.caught_up(settled=True)
     return Told(sender.sent, time.monotonic() - began, watch.delays_s)
 
 
@@ -140,16 +145,6 @@ def next_tick_ms(at_ms: int) -> int:
     while (tick_ms := local_ms(day, day_time())) <= at_ms or day.day not in TICK_DAYS:
         day += timedelta(days=1)
     return tick_ms
-
-
-async def _set_clock(stage: Stage, token: str, at_ms: int) -> None:
-    body = {"now": instant_text(at_ms)}
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
-        for service in CLOCKED:
-            response = await client.put(f"{stage.url(service)}/v1/clock", json=body)
-            if not response.is_success:
-                raise _refused(response)
 
 
 def _refused(response: httpx.Response) -> StackError:

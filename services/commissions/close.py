@@ -17,7 +17,6 @@ from services.commissions.checklist import Item, is_quiet, open_items
 from services.commissions.domain.explain import explain_statement
 from services.commissions.domain.periods import Period
 from services.commissions.events import write_events
-from shared.events.journals import PERIOD, STATEMENT, FixedData, StatementData
 from services.commissions.periods import StoredPeriod, period_data
 from services.commissions.rating import sheet_of, statement_write
 from services.commissions.reference import ReferenceCache
@@ -25,6 +24,7 @@ from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP, TOPICS
 from services.commissions.store import AccountKey, canonical_json
 from shared.errors import Refused
+from shared.events.journals import PERIOD, STATEMENT, FixedData, StatementData
 from shared.kafka.clients import stop_quietly
 from shared.money import to_text
 from shared.runtime.failpoints import failpoint

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from services.commissions.domain.credits import Credit, CreditEvent, CreditException, credits_for
 from services.commissions.domain.deal_events import (
     deal_fields,
-    held_shares,
-    owner_at,
     stated_shares,
 )
 from services.commissions.domain.plan import CreditOn, Over
@@ -23,7 +21,7 @@ from services.commissions.rating import sheet_of
 from services.commissions.reference import Reference
 from services.commissions.store import AccountKey
 from shared.clock import to_epoch_ms
-from shared.facts.deal import project_deal
+from shared.facts.deal import owner_at, project_deal, shares_at
 from shared.facts.store import load_records
 from shared.money import EXACT, exact_sum
 
@@ -113,7 +111,7 @@ async def hypothetical_event(
     timeline = project_deal(said.deal_id, record, reference.stage_maps, reference.identities)
     at_ms = to_epoch_ms(said.instant)
     who = reference.identities
-    held = {name: held_shares(record, name, at_ms, who) for name in ("splits", "overlays")}
+    held = {name: shares_at(record, name, at_ms, who) for name in ("splits", "overlays")}
     return replace(
         event,
         amount=timeline.amount if said.amount is None else said.amount,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from services.commissions.domain.periods import Period
 from services.commissions.events import write_events
-from shared.events.journals import PERIOD, FixedData, PeriodData, PeriodState
 from shared.errors import Refused
+from shared.events.journals import PERIOD, FixedData, PeriodData, PeriodState
 
 if TYPE_CHECKING:
     import asyncpg

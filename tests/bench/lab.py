@@ -280,5 +280,4 @@ def _now(pid: int, lab: Lab) -> tuple[float, float, float]:
 
 def _encryption_key() -> str:
 
-
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

@@ -23,10 +23,10 @@ from services.commissions.api.context import (
     snapshot,
 )
 from services.commissions.events import write_events
-from shared.events.journals import ASSIGNMENT, AssignmentData
 from services.commissions.store import canonical_json
 from shared.db.pool import Connection
 from shared.errors import Refused
+from shared.events.journals import ASSIGNMENT, AssignmentData
 from shared.facts.settle import raise_reference_version
 from shared.http.models import DecimalText, WireModel
 from shared.http.paging import Page, Paging, listed, page_of

@@ -23,10 +23,10 @@ from services.commissions.api.context import (
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import Plan, PlanInvalid, PlanVersion
 from services.commissions.events import write_events
-from shared.events.journals import PLAN_VERSION, PlanVersionData
 from services.commissions.store import canonical_json
 from shared.db.pool import Connection
 from shared.errors import InvalidValue, Refused
+from shared.events.journals import PLAN_VERSION, PlanVersionData
 from shared.facts.settle import raise_reference_version
 from shared.http.models import WireModel
 from shared.http.paging import Page, Paging, listed, page_of

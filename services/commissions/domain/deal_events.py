@@ -94,8 +94,8 @@ def _issued(
         amount=invoice_amount(None if amount is None else parse_decimal(amount), credit_note=note),
         currency=invoice.value("currency"),
         owner=owner_at(deal.record, at_ms, identities),
-        splits=stated_shares(held_shares(deal.record, "splits", at_ms, identities)),
-        overlays=stated_shares(held_shares(deal.record, "overlays", at_ms, identities)),
+        splits=stated_shares(shares_at(deal.record, "splits", at_ms, identities)),
+        overlays=stated_shares(shares_at(deal.record, "overlays", at_ms, identities)),
         fields={"deal": fields, "invoice": own},
         source_ids=tuple(sorted(sources)),
     )

@@ -34,9 +34,9 @@ from services.metrics.api.sight import not_found, sight_of
 from services.metrics.domain.log import disposition_event
 from services.metrics.domain.stored import stored_deal
 from services.metrics.rowreads import DealFilter
-from shared.clock import from_epoch_ms
-from shared.events.journals import DISPOSITION, DispositionData
+from shared.clock import from_epoch_ms, to_text
 from shared.events.envelope import sequence_instant
+from shared.events.journals import DISPOSITION, DispositionData
 from shared.facts.record import Record
 from shared.facts.store import load_records
 from shared.http.auth import Principal, Role, require

@@ -71,9 +71,7 @@ def subscription_event(
     )
 
 
-def _event(
-    kind: str, subject: str, revision: int, now: datetime, data: msgspec.Struct
-) -> Envelope:
+def _event(kind: str, subject: str, revision: int, now: datetime, data: msgspec.Struct) -> Envelope:
     return Envelope(
         id=derived_id(subject, str(revision)),
         source=SOURCE,

@@ -1,0 +1,85 @@
+"""`python -m tests.bench`: measure, print a table, write `bench-results.json`; see `make help`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.bench.growth import growth
+from tests.bench.lab import Lab
+from tests.bench.report import RESULTS, Result, table, write
+from tests.bench.throughput import commissions, metrics
+from tests.bench.webhooks import webhooks
+from tests.support.stack import servers
+
+FEW = 10_000
+MANY = 100_000
+
+Measurement = Callable[[Lab], Awaitable[Sequence[Result]]]
+
+
+def measurements(options: argparse.Namespace) -> Mapping[str, Measurement]:
+    """Every measurement by name, as small or as large as `options` say."""
+    seed, quick = options.seed, options.quick
+    scale = 0.2 if quick else 1.0
+    many = options.deals or (3_000 if quick else MANY)
+    grown = partial(
+        growth,
+        seed=seed,
+        few=min(1_000 if quick else FEW, many),
+        many=many,
+        events=6_000 if quick else 20_000,
+    )
+    return {
+        "metrics": partial(metrics, seed=seed, scale=scale),
+        "commissions": partial(commissions, seed=seed, scale=scale),
+        "growth-metrics": partial(grown, service="metrics"),
+        "growth-commissions": partial(grown, service="commissions"),
+        "webhooks": partial(webhooks, round_s=2.0 if quick else 5.0),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is asked for; 0 once all of it is written."""
+    options = _options(arguments)
+    known = measurements(options)
+    chosen = options.only.split(",") if options.only else list(known)
+    if unknown := sorted(set(chosen) - known.keys()):
+        sys.stderr.write(f"no measurement is called {', '.join(unknown)}; {', '.join(known)}\n")
+        return 2
+    results: list[Result] = []
+    with servers() as found, tempfile.TemporaryDirectory(prefix="attain-bench-") as folder:
+        lab = Lab(found, Path(folder))
+        for name in chosen:
+            began = time.monotonic()
+            made = asyncio.run(_measured(known[name], lab))
+            results += made
+            write(results)
+            took_s = time.monotonic() - began
+            sys.stdout.write(f"\n{name} ({took_s:.0f} s)\n{table(made)}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"\n{RESULTS}\n")
+    return 0
+
+
+async def _measured(measurement: Measurement, lab: Lab) -> Sequence[Result]:
+    return await measurement(lab)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", default="", help="names of measurements, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="small: does it work, not how fast")
+    parser.add_argument("--deals", type=int, help=f"the larger size of growth; {MANY:,}")
+    parser.add_argument("--seed", type=int, default=1, help="another seed is other traffic")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

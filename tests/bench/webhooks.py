@@ -1,0 +1,119 @@
+"""Signed HubSpot webhooks a second, beside a bare inlet that does the least."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from deploy.embedded.ports import LOOPBACK, free_port
+from tests.bench.lab import Lab
+from tests.bench.report import Result, compared
+from tests.bench.throughput import say
+from tests.simulator.hubspot import signed_headers
+from tests.simulator.people import PORTAL
+from tests.simulator.setup import HOOK_PATH, PUBLIC_URL, SOURCE
+
+CONNECTIONS = 16
+ROUNDS = 3
+WARM_UP_S = 1.0
+SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
+UNIT = "webhooks/s"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where webhooks go."""
+
+    port: int
+    path: str
+
+
+async def webhooks(lab: Lab, *, round_s: float) -> list[Result]:
+    """Both inlets run at once; they are loaded in turn, and the median round of each counts."""
+    async with lab.topics() as prefix, lab.service("ingest", prefix) as bench:
+        bare_port = free_port()
+        topic = f"{prefix}crm.raw"
+        argv = (sys.executable, "-m", "tests.bench.bare", lab.bootstrap, topic, str(bare_port))
+        env = {"BARE_SECRET": SECRET, "BARE_URL": PUBLIC_URL}
+        async with bench.api() as api, lab.running(argv, env, "bare", bare_port):
+            source = {
+                "adapter": "hubspot",
+                "tenant": PORTAL,
+                "secret": SECRET,
+                "public_url": PUBLIC_URL,
+            }
+            await say(api, lab, [(f"/v1/sources/{SOURCE}", source)])
+            targets = [Target(bare_port, "/hook"), Target(int(api.base_url.port or 0), HOOK_PATH)]
+            rates = await _in_turn(targets, round_s)
+        kept = await bench.connection.fetchval("SELECT count(*) FROM outbox")
+    if kept:
+        msg = f"{kept} deliveries went to the outbox: Kafka was too slow to measure anything"
+        raise RuntimeError(msg)
+    floor = Result("webhooks: bare FastAPI, HMAC, acks=all (floor)", rates[0], UNIT)
+    return [floor, compared("webhooks: ingest, signed HubSpot, one event", rates[1], UNIT, floor)]
+
+
+async def _in_turn(targets: Sequence[Target], round_s: float) -> list[float]:
+    numbers = iter(range(1_000_000_000))
+    for target in targets:
+        await _load(target, numbers.__next__, WARM_UP_S)
+    rates: list[list[float]] = [[] for _ in targets]
+    for _ in range(ROUNDS):
+        for target, found in zip(targets, rates, strict=True):
+            found.append(await _load(target, numbers.__next__, round_s))
+    return [median(found) for found in rates]
+
+
+async def _load(target: Target, number: Callable[[], int], duration_s: float) -> float:
+    """Webhooks a second over so long, by connections that each wait for their answer."""
+    began = time.monotonic()
+    ends = began + duration_s
+    counts = await asyncio.gather(*(_connection(target, number, ends) for _ in range(CONNECTIONS)))
+    return sum(counts) / (time.monotonic() - began)
+
+
+async def _connection(target: Target, number: Callable[[], int], ends: float) -> int:
+    """By hand: an HTTP client would cost the two cores more than what is measured."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, target.port)
+    count = 0
+    try:
+        while time.monotonic() < ends:
+            writer.write(request(target.path, number(), time.time_ns() // 1_000_000))
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            _, _, length = head.partition(b"content-length:")
+            if length:
+                await reader.readexactly(int(length.split(b"\r\n", 1)[0]))
+            if head[9:10] != b"2":
+                msg = f"POST {target.path}: {head.decode(errors='replace')}"
+                raise RuntimeError(msg)
+            count += 1
+    finally:
+        writer.close()
+    return count
+
+
+def request(path: str, number: int, now_ms: int) -> bytes:
+    """A signed HTTP/1.1 request with one event: the amount of one of a thousand deals."""
+    event = {
+        "eventId": 5_000_000_000 + number,
+        "subscriptionId": 771_003,
+        "portalId": int(PORTAL),
+        "appId": 2_209_114,
+        "occurredAt": now_ms - 1_000,
+        "subscriptionType": "deal.propertyChange",
+        "attemptNumber": 0,
+        "changeSource": "CRM_UI",
+        "objectId": 30_700_000_000 + number % 1_000,
+        "propertyName": "amount",
+        "propertyValue": str(1_000 + number % 90_000),
+    }
+    body = json.dumps([event], separators=(",", ":")).encode()
+    headers = signed_headers(SECRET, PUBLIC_URL, body, now_ms)
+    lines = [f"POST {path} HTTP/1.1", f"Host: {LOOPBACK}", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
