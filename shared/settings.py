@@ -61,13 +61,16 @@ class ServiceSettings(BaseSettings):
     database_url: SecretStr = Field(description="postgresql:// URL of this service's login role")
     kafka_bootstrap: str = Field(description="Kafka brokers as host:port, separated by commas")
     topic_prefix: str = Field(default="", description="put before every topic name")
+    kafka_replication: int = Field(
+        default=1, ge=1, le=32_767, description="copies of each topic that this service creates"
+    )
     host: str = Field(default="127.0.0.1", description="address the HTTP server listens on")
     port: int = Field(ge=0, le=65_535, description="port of the HTTP server; 0 takes a free one")
     jwks_path: Path | None = Field(default=None, description="file with the public token keys")
     jwks_url: AnyHttpUrl | None = Field(default=None, description="URL of the public token keys")
     issuer: str = Field(min_length=1, description="`iss` that access tokens must carry")
     audience: str = Field(default="attain", min_length=1, description="`aud` tokens must carry")
-    log_level: LogLevel = "info"
+    log_level: LogLevel = Field(default="info", description="least urgent level that is logged")
     max_body_bytes: int = Field(
         default=1_048_576, ge=1_024, le=67_108_864, description="largest request body, in bytes"
     )

@@ -26,8 +26,15 @@ class CommissionsSettings(ServiceSettings):
         description="exactly one person works here: they may close what they submitted, "
         "and statements say so",
     )
-    settle_interval_s: float = Field(default=0.1, ge=0.01, le=10)
-    sweep_interval_s: float = Field(default=0.5, ge=0.05, le=60)
+    settle_interval_s: float = Field(
+        default=0.1, ge=0.01, le=10, description="pause between two looks for marked roots"
+    )
+    sweep_interval_s: float = Field(
+        default=0.5,
+        ge=0.05,
+        le=60,
+        description="pause between two looks for what older reference data made",
+    )
     drift_interval_s: float = Field(
         default=5.0, ge=0.05, le=3_600, description="pause between two checks of the ledger"
     )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
-import structlog
-from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
 from services.commissions.api import ROUTERS
@@ -23,24 +20,20 @@ from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP
 from shared.clock import WallClock
 from shared.db.pool import Pool
-from shared.events.catalogue import topics
-from shared.facts.marks import count_marks
-from shared.facts.settle import Settler
+from shared.events.catalogue import topics_of
+from shared.facts.settle import Settler, sweep_when_settled
 from shared.http.idempotency import RETENTION_DAYS, IdempotencyStore
-from shared.kafka.clients import ensure_topics
 from shared.runtime.consume import Consumer
 from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
 from shared.runtime.service import Parts, Service
 from shared.runtime.ticks import Periodic
+from shared.runtime.watch import watch
 
 PRUNE_INTERVAL_S = 3_600.0
-RETRY_S = 1.0
 
 CommissionsParts = Parts[CommissionsSettings]
 Built = tuple[FastAPI, Mapping[str, Task]]
-
-log = structlog.get_logger()
 
 
 async def build_api(parts: CommissionsParts) -> Built:
@@ -66,44 +59,29 @@ async def build_consumer(parts: CommissionsParts) -> Built:
         subscription=SUBSCRIPTION,
         handler=handler_for(projector),
         telemetry=parts.telemetry,
+        own_topics=topics_of("commissions"),
+        replication=settings.kafka_replication,
     )
-    relay = Relay(pool, settings.kafka_bootstrap, settings.topic_prefix, "commissions")
-    watch = DriftWatch(pool, parts.telemetry)
+    relay = Relay(
+        pool, settings.kafka_bootstrap, settings.topic_prefix, "commissions", parts.telemetry
+    )
+    drift = DriftWatch(pool, parts.telemetry)
     tasks: dict[str, Task] = {
-        "consume": partial(_consume, settings, consumer),
+        "consume": consumer.run,
         "relay": relay.run,
         "settle": Periodic(
             "settle", settings.settle_interval_s, partial(settler.settle_waiting, pool)
         ).run,
         "sweep": Periodic(
-            "sweep", settings.sweep_interval_s, partial(_sweep, parts, Settler(projector))
+            "sweep",
+            settings.sweep_interval_s,
+            partial(sweep_when_settled, Settler(projector), pool),
         ).run,
-        "drift": Periodic("drift", settings.drift_interval_s, watch.check).run,
+        "drift": Periodic("drift", settings.drift_interval_s, drift.check).run,
+        "watch": watch(pool, parts.telemetry, projector.kinds),
         "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(_prune, pool)).run,
     }
     return parts.app((), title="Attain commissions consumer"), tasks
-
-
-async def _consume(settings: CommissionsSettings, consumer: Consumer, stop: asyncio.Event) -> None:
-    """Make sure of the topics, then consume; a broker that is away is waited for."""
-    while not stop.is_set():
-        try:
-            await ensure_topics(settings.kafka_bootstrap, topics(settings.topic_prefix))
-        except (KafkaError, OSError) as error:
-            log.warning("consume.no_topics", error=type(error).__name__)
-            await asyncio.sleep(RETRY_S)
-        else:
-            break
-    await consumer.run(stop)
-
-
-async def _sweep(parts: CommissionsParts, settler: Settler[Reference]) -> bool:
-    """Mark what older reference data made; live facts go first."""
-    waiting = await count_marks(parts.pool)
-    parts.telemetry.marks_waiting.labels(root="any").set(waiting)
-    if waiting:
-        return False
-    return await settler.sweep(parts.pool) > 0
 
 
 async def _prune(pool: Pool) -> None:

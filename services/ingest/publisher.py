@@ -136,9 +136,12 @@ class KafkaLane:
     that comes after). Half open, with a new producer: one delivery at a time tries.
     """
 
-    def __init__(self, bootstrap: str, *, prefix: str, timeout_s: float) -> None:
+    def __init__(
+        self, bootstrap: str, *, prefix: str, timeout_s: float, replication: int = 1
+    ) -> None:
         self._bootstrap = bootstrap
         self._prefix = prefix
+        self._replication = replication
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -230,7 +233,9 @@ class KafkaLane:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 if not self._topics_exist:
-                    await ensure_topics(self._bootstrap, topics(self._prefix))
+                    await ensure_topics(
+                        self._bootstrap, topics(self._prefix), replication=self._replication
+                    )
                     self._topics_exist = True
                 await producer.start()
                 for topic in TOPICS:

@@ -25,7 +25,6 @@ from shared.runtime.ticks import Periodic
 
 NAME = "ingest"
 PRUNE_INTERVAL_S = 3_600.0
-WATCH_INTERVAL_S = 5.0
 
 
 async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str, Task]]:
@@ -35,6 +34,7 @@ async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str,
         settings.kafka_bootstrap,
         prefix=settings.topic_prefix,
         timeout_s=settings.kafka_timeout_s,
+        replication=settings.kafka_replication,
     )
     publisher = Publisher(kafka, parts.pool, database_timeout_s=settings.database_timeout_s)
     cipher = SecretCipher(settings.secrets_key.get_secret_value())
@@ -62,13 +62,14 @@ async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str,
         state={"parts": parts, "ingest": ingest},
     )
     install_problems(app)
-    relay = Relay(parts.pool, settings.kafka_bootstrap, settings.topic_prefix, NAME)
+    relay = Relay(
+        parts.pool, settings.kafka_bootstrap, settings.topic_prefix, NAME, parts.telemetry
+    )
     return app, {
         "kafka": kafka.run,
         "relay": relay.run,
         "sources": Periodic("sources", settings.sources_refresh_s, sources.refresh).run,
         "prune": Periodic("prune", PRUNE_INTERVAL_S, lambda: _prune(parts)).run,
-        "outbox": Periodic("outbox", WATCH_INTERVAL_S, lambda: _count_waiting(parts)).run,
     }
 
 
@@ -77,11 +78,6 @@ async def _prune(parts: Parts[IngestSettings]) -> None:
     before = datetime.now(UTC) - timedelta(days=RETENTION_DAYS)
     async with parts.pool.acquire() as connection:
         await IdempotencyStore(NAME).purge(connection, before=before)
-
-
-async def _count_waiting(parts: Parts[IngestSettings]) -> None:
-    waiting = await parts.pool.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
-    parts.telemetry.outbox_waiting.set(waiting)
 
 
 SERVICE = Service(name=NAME, settings=IngestSettings, builders={"api": build_api})

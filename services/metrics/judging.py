@@ -49,6 +49,7 @@ class _Around:
 
     survivors: Mapping[str, str]
     last_activity_ms: Mapping[str, int]
+    coming_ms: Mapping[str, int]
     planned_ms: Mapping[str, int]
     segments: Mapping[str, str]
 
@@ -142,7 +143,9 @@ class Judging:
             )
             if signal is not None:
                 signals.append(signal)
-            next_ms = verdict.next_due_ms
+            # An activity dated a little ahead of this clock counts once the clock is there.
+            moments = (verdict.next_due_ms, around.coming_ms.get(deal_id))
+            next_ms = min((at_ms for at_ms in moments if at_ms is not None), default=None)
             due.append(None if next_ms is None else from_epoch_ms(next_ms))
         await tx.execute(
             "UPDATE root SET next_due = d.next_due FROM unnest($1::text[], $2::timestamptz[]) "
@@ -258,6 +261,8 @@ async def _surroundings(
         SELECT d.id,
                (SELECT max(a.done_ms) FROM activity_row a
                 WHERE a.deal_id = d.id AND a.day IS NOT NULL AND a.done_ms <= $2) AS last_ms,
+               (SELECT min(a.done_ms) FROM activity_row a
+                WHERE a.deal_id = d.id AND a.day IS NOT NULL AND a.done_ms > $2) AS coming_ms,
                (SELECT max(a.due_ms) FROM activity_row a
                 WHERE a.deal_id = d.id AND a.day IS NULL) AS planned_ms
         FROM unnest($1::text[]) AS d(id)
@@ -266,8 +271,12 @@ async def _surroundings(
         now_ms,
     )
     last: dict[str, int] = {}
+    coming: dict[str, int] = {}
     planned: dict[str, int] = {}
     for row in rows:
+        if row["coming_ms"] is not None:
+            survivor = of[row["id"]]
+            coming[survivor] = min(coming.get(survivor, row["coming_ms"]), row["coming_ms"])
         for found, at_ms in ((last, row["last_ms"]), (planned, row["planned_ms"])):
             if at_ms is not None:
                 survivor = of[row["id"]]
@@ -277,7 +286,9 @@ async def _surroundings(
         "SELECT account, segment FROM account_segment WHERE account = ANY($1::text[])",
         sorted(accounts),
     )
-    return _Around(survivors, last, planned, {row["account"]: row["segment"] for row in segments})
+    return _Around(
+        survivors, last, coming, planned, {row["account"]: row["segment"] for row in segments}
+    )
 
 
 async def booked_against(tx: Connection, due: Sequence[Quota], world: World) -> list[Decimal]:

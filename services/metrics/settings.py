@@ -54,15 +54,28 @@ class MetricsSettings(ServiceSettings):
     stage_age_days: int = Field(
         default=30, ge=1, le=3_650, description="limit of a stage's age while none is learned"
     )
-    unchanged_days: int = Field(default=30, ge=1, le=3_650)
-    activity_days: int = Field(default=14, ge=1, le=3_650)
-    next_step_days: int = Field(default=7, ge=1, le=3_650)
+    unchanged_days: int = Field(
+        default=30,
+        ge=1,
+        le=3_650,
+        description="days without a change of stage, amount or close date, then a deal stalls",
+    )
+    activity_days: int = Field(
+        default=14, ge=1, le=3_650, description="days without an activity, then a deal stalls"
+    )
+    next_step_days: int = Field(
+        default=7, ge=1, le=3_650, description="days without a next step, then a deal stalls"
+    )
     pushes: int = Field(default=2, ge=1, le=100, description="moves of the close date in one stage")
     risk_judged_from: Decimal = Field(
         default=Decimal("0.20"), ge=0, le=1, description="share of the working days, then judged"
     )
-    risk_opens_below: Decimal = Field(default=Decimal("0.80"), gt=0, le=10)
-    risk_clears_at: Decimal = Field(default=Decimal("0.85"), gt=0, le=10)
+    risk_opens_below: Decimal = Field(
+        default=Decimal("0.80"), gt=0, le=10, description="forecast ÷ quota below it is at risk"
+    )
+    risk_clears_at: Decimal = Field(
+        default=Decimal("0.85"), gt=0, le=10, description="forecast ÷ quota that ends a risk"
+    )
 
     @property
     def reopen_grace(self) -> timedelta:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import zlib
 from collections.abc import Mapping
 from functools import partial
 
-import structlog
-from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
 from services.metrics.api import CLOCK_ROUTER, ROUTERS
@@ -18,32 +15,26 @@ from services.metrics.consumer import SUBSCRIPTION
 from services.metrics.handlers import Inbox
 from services.metrics.judging import Judging
 from services.metrics.lookups import Lookups
-from services.metrics.projector import Known, MetricsProjector, Rules
+from services.metrics.projector import MetricsProjector, Rules
 from services.metrics.rebuild import hold_against_rebuild, rebuild
 from services.metrics.settings import MetricsSettings
 from services.metrics.store import SLOTS
 from shared.clock import WallClock
-from shared.db.pool import Pool
-from shared.events.catalogue import topics
-from shared.facts.marks import count_marks
-from shared.facts.settle import Settler
-from shared.kafka.clients import ensure_topics
+from shared.events.catalogue import topics_of
+from shared.facts.settle import Settler, sweep_when_settled
 from shared.runtime.consume import Consumer
 from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
 from shared.runtime.service import Parts, Service
 from shared.runtime.ticks import Periodic
-from shared.telemetry.catalogue import Telemetry
+from shared.runtime.watch import watch
 
 SETTLE_INTERVAL_S = 0.1
 SWEEP_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 3_600.0
-RETRY_S = 1.0
 
 MetricsParts = Parts[MetricsSettings]
 Built = tuple[FastAPI, Mapping[str, Task]]
-
-log = structlog.get_logger()
 
 
 def projector_of(settings: MetricsSettings) -> MetricsProjector:
@@ -81,8 +72,12 @@ async def build_consumer(parts: MetricsParts) -> Built:
         handler=inbox.take,
         telemetry=parts.telemetry,
         after_commit=inbox.observe,
+        own_topics=topics_of("metrics"),
+        replication=settings.kafka_replication,
     )
-    relay = Relay(parts.pool, settings.kafka_bootstrap, settings.topic_prefix, "metrics")
+    relay = Relay(
+        parts.pool, settings.kafka_bootstrap, settings.topic_prefix, "metrics", parts.telemetry
+    )
     judging = Judging(
         pool=parts.pool,
         projector=projector,
@@ -94,38 +89,18 @@ async def build_consumer(parts: MetricsParts) -> Built:
         telemetry=parts.telemetry,
     )
     settle = partial(settler.settle_waiting, parts.pool)
-    sweep = partial(_sweep, Settler(projector), parts.pool, parts.telemetry)
+    sweep = partial(sweep_when_settled, Settler(projector), parts.pool)
     tasks: dict[str, Task] = {
         "guard": partial(hold_against_rebuild, parts.pool),
-        "consume": partial(_consume, settings, consumer),
+        "consume": consumer.run,
         "relay": relay.run,
         "settle": Periodic("settle", SETTLE_INTERVAL_S, settle).run,
         "sweep": Periodic("sweep", SWEEP_INTERVAL_S, sweep).run,
         "judge": Periodic("judge", settings.tick_interval_s, judging.tick).run,
+        "watch": watch(parts.pool, parts.telemetry, projector.kinds),
         "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(prune_outbox, parts.pool)).run,
     }
     return parts.app((), title="Attain metrics consumer"), tasks
-
-
-async def _consume(settings: MetricsSettings, consumer: Consumer, stop: asyncio.Event) -> None:
-    """Make sure of the topics, then consume; a broker that is away is waited for."""
-    while not stop.is_set():
-        try:
-            await ensure_topics(settings.kafka_bootstrap, topics(settings.topic_prefix))
-        except (KafkaError, OSError) as error:
-            log.warning("consume.no_topics", error=type(error).__name__)
-            await asyncio.sleep(RETRY_S)
-        else:
-            break
-    await consumer.run(stop)
-
-
-async def _sweep(settler: Settler[Known], pool: Pool, telemetry: Telemetry) -> None:
-    """Mark what older reference data made, once live facts are settled; and count what waits."""
-    waiting = await count_marks(pool)
-    telemetry.marks_waiting.labels(root="all").set(waiting)
-    if not waiting:
-        telemetry.sweep_waiting.set(await settler.sweep(pool))
 
 
 async def _rebuild(parts: MetricsParts) -> None:

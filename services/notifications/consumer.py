@@ -11,17 +11,12 @@ from shared.events.catalogue import (
     CRM_PEOPLE,
     CRM_REFERENCE,
     METRICS_SIGNALS,
-    NOTIFICATIONS_DELIVERIES,
-    NOTIFICATIONS_JOURNAL,
-    PARTITIONS,
     RECORD_KINDS,
 )
 from shared.events.envelope import Envelope
 from shared.events.signals import SIGNAL
 from shared.facts.fact import read_fact
 from shared.runtime.consume import Subscription
-
-PRODUCED = (NOTIFICATIONS_DELIVERIES, NOTIFICATIONS_JOURNAL)
 
 
 def signal_of(envelope: Envelope) -> Signal:
@@ -47,8 +42,3 @@ SUBSCRIPTION = Subscription(
         if kind.topic == CRM_REFERENCE and kind.name not in PEOPLE_KINDS
     ),
 )
-
-
-def own_topics(prefix: str) -> dict[str, int]:
-    """The topics that this service reads or writes, with their partitions."""
-    return {prefix + name: PARTITIONS[name] for name in (*SUBSCRIPTION.topics, *PRODUCED)}

@@ -46,10 +46,16 @@ class NotificationsSettings(ServiceSettings):
         default=1.0, ge=0, le=60, description="pause between two messages to one Slack place"
     )
     smtp_host: str | None = Field(default=None, description="mail server; none: no e-mail")
-    smtp_port: int = Field(default=587, ge=1, le=65_535)
-    smtp_security: SmtpSecurity = SmtpSecurity.STARTTLS
-    smtp_username: str | None = None
-    smtp_password: SecretStr | None = None
+    smtp_port: int = Field(default=587, ge=1, le=65_535, description="port of the mail server")
+    smtp_security: SmtpSecurity = Field(
+        default=SmtpSecurity.STARTTLS, description="how the way to the mail server is protected"
+    )
+    smtp_username: str | None = Field(
+        default=None, description="login at the mail server; none: no login"
+    )
+    smtp_password: SecretStr | None = Field(
+        default=None, description="password of that login; set both or neither"
+    )
     mail_sender: str | None = Field(default=None, description="From address of mails")
     web_url: AnyHttpUrl | None = Field(
         default=None, description="where people open Attain; links in messages lead there"
@@ -79,7 +85,12 @@ class NotificationsSettings(ServiceSettings):
         min_length=1,
         description="pauses after the first, second, … failed try; the last one repeats",
     )
-    retry_attempts: int = Field(default=STANDARD_SCHEDULE.max_attempts, ge=1, le=1_000)
+    retry_attempts: int = Field(
+        default=STANDARD_SCHEDULE.max_attempts,
+        ge=1,
+        le=1_000,
+        description="tries of one message in all; then it has failed",
+    )
 
     @model_validator(mode="after")
     def _channels_are_complete(self) -> Self:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
 import structlog
-from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
 from services.notifications import store
@@ -20,23 +18,23 @@ from services.notifications.channels.slack import (
     SlackWebhookChannel,
     slack_session,
 )
-from services.notifications.consumer import SUBSCRIPTION, own_topics
+from services.notifications.consumer import SUBSCRIPTION
 from services.notifications.domain.routing import ChannelKind
 from services.notifications.handlers import Inbox
 from services.notifications.sender import Sender
 from services.notifications.settings import NotificationsSettings
 from services.notifications.store import Directories
 from shared.clock import Clock, WallClock
-from shared.kafka.clients import ensure_topics
+from shared.events.catalogue import topics_of
 from shared.runtime.consume import Consumer
 from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
 from shared.runtime.service import Parts, Service
 from shared.runtime.ticks import Periodic
+from shared.runtime.watch import watch
 
 ROUTE_INTERVAL_S = 0.2
 PRUNE_INTERVAL_S = 3_600.0
-RETRY_S = 1.0
 
 NotificationsParts = Parts[NotificationsSettings]
 Built = tuple[FastAPI, Mapping[str, Task]]
@@ -81,12 +79,21 @@ async def build_consumer(parts: NotificationsParts) -> Built:
         subscription=SUBSCRIPTION,
         handler=inbox.take,
         telemetry=parts.telemetry,
+        own_topics=topics_of("notifications"),
+        replication=settings.kafka_replication,
     )
-    relay = Relay(parts.pool, settings.kafka_bootstrap, settings.topic_prefix, "notifications")
+    relay = Relay(
+        parts.pool,
+        settings.kafka_bootstrap,
+        settings.topic_prefix,
+        "notifications",
+        parts.telemetry,
+    )
     tasks: dict[str, Task] = {
-        "consume": partial(_consume, settings, consumer),
+        "consume": consumer.run,
         "relay": relay.run,
         "route": Periodic("route", ROUTE_INTERVAL_S, partial(router.route_waiting, parts.pool)).run,
+        "watch": watch(parts.pool, parts.telemetry),
         "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(prune_outbox, parts.pool)).run,
     }
     for channel in channels:
@@ -149,21 +156,6 @@ def _channel_note(channels: list[Channel]) -> Mapping[str, Callable[[], Awaitabl
         """Alerts wait, visibly, until a channel is configured."""
 
     return {f"channels: {', '.join(kinds) or 'none is configured, alerts wait'}": is_no_fault}
-
-
-async def _consume(
-    settings: NotificationsSettings, consumer: Consumer, stop: asyncio.Event
-) -> None:
-    """Make sure of the topics, then consume; a broker that is away is waited for."""
-    while not stop.is_set():
-        try:
-            await ensure_topics(settings.kafka_bootstrap, own_topics(settings.topic_prefix))
-        except (KafkaError, OSError) as error:
-            log.warning("consume.no_topics", error=type(error).__name__)
-            await asyncio.sleep(RETRY_S)
-        else:
-            break
-    await consumer.run(stop)
 
 
 async def rebuild(parts: NotificationsParts) -> None:

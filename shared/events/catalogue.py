@@ -126,6 +126,11 @@ class EventType:
     model: builtins.type[msgspec.Struct]
 
 
+def topics_of(service: str) -> tuple[str, ...]:
+    """The topics that a service alone writes, without a deployment's prefix."""
+    return tuple(name for name in PARTITIONS if name.startswith(f"{service}."))
+
+
 def topics(prefix: str = "") -> dict[str, int]:
     """Every topic with its partitions, under a deployment's prefix."""
     return {prefix + name: count for name, count in PARTITIONS.items()}

@@ -286,6 +286,12 @@ class Settler(Generic[R]):
         return int(row["version"]), row["xmin"]
 
 
+async def sweep_when_settled(settler: Settler[R], pool: Pool) -> None:
+    """Mark some of what older reference data made, once no live fact waits to be settled."""
+    if not await pool.fetchval("SELECT EXISTS (SELECT FROM mark)"):
+        await settler.sweep(pool)
+
+
 async def raise_reference_version(tx: Connection) -> None:
     """Announce, within the transaction that changes reference data, that it changes.
 

@@ -127,6 +127,7 @@ class Consumer:
     """Reads one subscription with one handler until told to stop.
 
     own_topics: what this service writes; created at the start, as are the topics it reads.
+    replication: copies of each topic that is created.
     """
 
     pool: Pool
@@ -140,6 +141,7 @@ class Consumer:
     batch_records: int = BATCH_RECORDS
     after_commit: Callable[[], Awaitable[None]] | None = None
     own_topics: Sequence[str] = ()
+    replication: int = 1
     _claims: dict[TopicPartition, _Claim] = field(default_factory=dict)
     _stalled: set[TopicPartition] = field(default_factory=set)
     _rebalanced: _Rebalanced = field(default_factory=_Rebalanced)
@@ -155,7 +157,7 @@ class Consumer:
                 instance_id=self.instance_id,
             )
             try:
-                await ensure_topics(self.bootstrap, self._topics())
+                await ensure_topics(self.bootstrap, self._topics(), replication=self.replication)
                 consumer.subscribe(
                     [self.topic_prefix + topic for topic in self.subscription.topics],
                     listener=self._rebalanced,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -17,16 +19,19 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka.clients import make_producer, stop_quietly
 from shared.runtime.failpoints import failpoint
+from shared.runtime.ticks import Periodic
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
 
     from shared.db.pool import Connection, Pool
+    from shared.telemetry.catalogue import Telemetry
 
 BATCH_ROWS = 1_000
 IDLE_S = 0.05
 RETRY_S = 1.0
 SEND_TIMEOUT_S = 15.0
+COUNT_INTERVAL_S = 5.0
 KEEP_PUBLISHED = "7 days"
 
 UNPUBLISHED = """
@@ -44,8 +49,17 @@ class Relay:
     bootstrap: str
     topic_prefix: str
     service: str
+    telemetry: Telemetry | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Publish, and show how much waits, also while the broker is away."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._relay(stop))
+            if self.telemetry is not None:
+                count = partial(self._count_waiting, self.telemetry)
+                tasks.create_task(Periodic("outbox", COUNT_INTERVAL_S, count).run(stop))
+
+    async def _relay(self, stop: asyncio.Event) -> None:
         """Hold the advisory lock, publish, and begin anew after any error."""
         while not stop.is_set():
             try:
@@ -94,7 +108,14 @@ class Relay:
             [row["id"] for row in rows],
         )
         await failpoint("relay.marked")
+        if self.telemetry is not None:
+            for topic, count in Counter(row["topic"] for row in rows).items():
+                self.telemetry.outbox_published.labels(topic=topic).inc(count)
         return len(rows)
+
+    async def _count_waiting(self, telemetry: Telemetry) -> None:
+        waiting = await self.pool.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+        telemetry.outbox_waiting.set(waiting)
 
 
 async def prune_outbox(pool: Pool) -> None:

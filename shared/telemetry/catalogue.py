@@ -96,7 +96,7 @@ PARTITIONS_STALLED = Metric(
 MARKS_WAITING = Metric(
     "attain_marks_waiting",
     Kind.GAUGE,
-    "Roots that are marked and not yet settled.",
+    "Marks on roots that wait to be settled, by the kind of root.",
     ("root",),
 )
 SWEEP_WAITING = Metric(

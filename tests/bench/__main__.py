@@ -34,7 +34,7 @@ def measurements(options: argparse.Namespace) -> Mapping[str, Measurement]:
         seed=seed,
         few=min(1_000 if quick else FEW, many),
         many=many,
-        events=6_000 if quick else 20_000,
+        events=12_000 if quick else 20_000,
     )
     return {
         "metrics": partial(metrics, seed=seed, scale=scale),
@@ -55,12 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     results: list[Result] = []
     with servers() as found, tempfile.TemporaryDirectory(prefix="attain-bench-") as folder:
-        lab = Lab(found, Path(folder))
+        lab = Lab(found, Path(folder), options.profile)
         for name in chosen:
             began = time.monotonic()
             made = asyncio.run(_measured(known[name], lab))
             results += made
-            write(results)
+            if options.profile is None:
+                write(results)
             took_s = time.monotonic() - began
             sys.stdout.write(f"\n{name} ({took_s:.0f} s)\n{table(made)}\n")
             sys.stdout.flush()
@@ -78,6 +79,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small: does it work, not how fast")
     parser.add_argument("--deals", type=int, help=f"the larger size of growth; {MANY:,}")
     parser.add_argument("--seed", type=int, default=1, help="another seed is other traffic")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FOLDER",
+        help="leave <service>.pstats of the consumers there; the figures are then worthless",
+    )
     return parser.parse_args(arguments)
 
 

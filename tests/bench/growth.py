@@ -55,10 +55,11 @@ async def _measured(
 ) -> tuple[Span, Span]:
     async with lab.topics() as prefix, lab.service(service, prefix) as bench:
         await _load(bench, base)
-        spread = base.updates(events, hot_deals=_hot(base.deals), phase=0)
-        at_share = await bench.consume(spread)
-        fixed = base.updates(events, hot_deals=hot_fixed, phase=1)
-        at_fixed = await bench.consume(fixed)
+        # Two sets of deals that do not meet: what one phase says makes no deal of the other long.
+        share_from = base.deals - _hot(base.deals)
+        at_share = await bench.consume(base.updates(events, range(share_from, base.deals), 0))
+        fixed = range(share_from - hot_fixed, share_from)
+        at_fixed = await bench.consume(base.updates(events, fixed, 1))
         if service == "commissions":
             await expect_lines(bench)
         return at_share, at_fixed

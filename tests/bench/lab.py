@@ -36,6 +36,7 @@ LOOK_S = 0.02
 STILL_S = 120.0
 """A consumer that moves nothing for so long has failed."""
 
+PASSWORD = "only-in-measurements"
 AHEAD = 5_000
 """Records given to the producer before it is waited for."""
 
@@ -72,11 +73,14 @@ class Span:
 
 @dataclass(slots=True)
 class Lab:
-    """Where measurements run. folder: for keys and logs of this run."""
+    """Where measurements run. folder: for keys and logs of this run.
+
+    profiles: a folder in which consumers leave what cProfile saw of their last run, if any.
+    """
 
     servers: Servers
     folder: Path
-    consumer_argv: tuple[str, ...] = ()
+    profiles: Path | None = None
     _secrets: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -131,7 +135,8 @@ class Lab:
         if not (self.folder / "jwks.json").exists():
             generate_key_pair(self.folder / "signing.json", self.folder / "jwks.json")
         async with fresh_database(self.servers.postgres_url) as database:
-            password = self._secrets.setdefault(name, secrets.token_hex(12))
+            # Roles belong to the server, not to a database: another run on it must agree.
+            password = f"{name}-{PASSWORD}"
             await create_roles(database, {name: password})
             await asyncio.to_thread(upgrade, name, role_url(database, name, password))
             key = self._secrets.setdefault("key", _encryption_key())
@@ -224,7 +229,7 @@ class Bench:
         before = await self._read()
         target = before + await self.lab.produce(self.prefix, records)
         port = free_port()
-        argv = (sys.executable, *self.lab.consumer_argv, "-m", f"services.{self.name}", "consumer")
+        argv = (sys.executable, *self._profiled(), "-m", f"services.{self.name}", "consumer")
         env = environment(self.name, self.told, port)
         async with self.lab.running(argv, env, f"{self.name}-consumer", port) as pid:
             first = await self._reach(before + 1)
@@ -238,6 +243,11 @@ class Bench:
             msg = f"{self.name} refused {buried} events: the traffic is not what it should be"
             raise RuntimeError(msg)
         return Span(target - first, ended - began, cpu_end - cpu, database_end - database_cpu)
+
+    def _profiled(self) -> tuple[str, ...]:
+        if self.lab.profiles is None:
+            return ()
+        return ("-m", "cProfile", "-o", str(self.lab.profiles / f"{self.name}.pstats"))
 
     async def _reach(self, wanted: int) -> int:
         """Wait until so many events are read; how many are. Raises when nothing moves."""

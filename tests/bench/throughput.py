@@ -122,7 +122,7 @@ async def consume_and_decode(lab: Lab, prefix: str, topics: Iterable[str]) -> fl
             for number in range(PARTITIONS[topic])
         ]
         consumer.assign(places)
-        wanted = sum((await consumer.end_offsets(places)).values())
+        wanted: int = sum((await consumer.end_offsets(places)).values())
         for place in places:
             consumer.seek(place, 0)
         count, began = 0, time.perf_counter()

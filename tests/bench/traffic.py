@@ -172,22 +172,21 @@ class Base:
         return f"rep-{number * 7 % self.reps}"
 
     def load(self) -> Iterator[Record]:
-        """Two facts a deal: as it began, and how it went on."""
+        """A fact a deal, as an import of what a CRM holds."""
         rng = Random(f"{self.seed}/base")
         first_ms = to_epoch_ms(datetime(YEAR, 1, 3, tzinfo=UTC))
-        span_ms = to_epoch_ms(datetime(YEAR, 11, 20, tzinfo=UTC)) - first_ms
+        span_ms = to_epoch_ms(datetime(YEAR, 12, 20, tzinfo=UTC)) - first_ms
         hot_from = self.deals - max(1, round(self.deals * HOT_SHARE))
         for number in range(self.deals):
-            begins_ms = first_ms + span_ms * number // self.deals
-            goes_on_ms = begins_ms + rng.randrange(1, 30) * 86_400_000
-            yield self._fact(number, begins_ms, self._new(number, begins_ms, rng), 1)
-            yield self._fact(number, goes_on_ms, _then(rng, hot=number >= hot_from), 2)
+            at_ms = first_ms + span_ms * number // self.deals
+            fields = self._new(number, at_ms, rng)
+            fields["stage"] = _stage(rng, hot=number >= hot_from)
+            yield self._fact(number, at_ms, fields, 1)
 
     def _new(self, number: int, begins_ms: int, rng: Random) -> dict[str, Any]:
         return {
             "name": f"Deal {number}",
             "pipeline": PIPELINE,
-            "stage": OPEN_STAGES[0],
             "amount": f"{rng.randrange(2_000, 90_000)}.{rng.randrange(100):02d}",
             "currency": "USD",
             "close_date": f"{from_epoch_ms(begins_ms + 5_000_000_000):%Y-%m-%d}",
@@ -196,16 +195,14 @@ class Base:
             "created_at": to_text(from_epoch_ms(begins_ms)),
         }
 
-    def updates(self, events: int, *, hot_deals: int, phase: int) -> Iterator[Record]:
-        """Mixed changes of December: nine of ten to the `hot_deals` most recent deals."""
+    def updates(self, events: int, hot: range, phase: int) -> Iterator[Record]:
+        """Mixed changes of December: nine of ten to the deals that are `hot`."""
         rng = Random(f"{self.seed}/updates/{phase}")
         first_ms = to_epoch_ms(datetime(YEAR, 12, 21, tzinfo=UTC)) + phase * 86_400_000
-        hot_from = self.deals - hot_deals
         for place in range(events):
-            hot = rng.random() < HOT_TRAFFIC
-            number = rng.randrange(hot_from, self.deals) if hot else rng.randrange(self.deals)
-            at_ms = first_ms + place
-            yield self._fact(number, at_ms, self._change(rng), 10 + phase * 10_000_000 + place)
+            number = rng.choice(hot) if rng.random() < HOT_TRAFFIC else rng.randrange(self.deals)
+            tie = 10 + phase * 10_000_000 + place
+            yield self._fact(number, first_ms + place, self._change(rng), tie)
 
     def _change(self, rng: Random) -> dict[str, Any]:
         draw = rng.random()
@@ -247,10 +244,10 @@ class Base:
                 )
 
 
-def _then(rng: Random, *, hot: bool) -> dict[str, Any]:
+def _stage(rng: Random, *, hot: bool) -> str:
     """Old deals are mostly decided, hot ones mostly open."""
     won, lost = (0.2, 0.25) if hot else (0.3, 0.8)
     draw = rng.random()
     if draw < won:
-        return {"stage": "closedwon"}
-    return {"stage": "closedlost" if draw < lost else rng.choice(OPEN_STAGES[1:])}
+        return "closedwon"
+    return "closedlost" if draw < lost else rng.choice(OPEN_STAGES)

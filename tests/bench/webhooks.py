@@ -24,6 +24,8 @@ WARM_UP_S = 1.0
 SECRET = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
 UNIT = "webhooks/s"
 
+_KEPT = "SELECT count(*) FROM outbox"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -35,6 +37,7 @@ class Target:
 
 async def webhooks(lab: Lab, *, round_s: float) -> list[Result]:
     """Both inlets run at once; they are loaded in turn, and the median round of each counts."""
+    numbers = iter(range(1_000_000_000))
     async with lab.topics() as prefix, lab.service("ingest", prefix) as bench:
         bare_port = free_port()
         topic = f"{prefix}crm.raw"
@@ -49,8 +52,12 @@ async def webhooks(lab: Lab, *, round_s: float) -> list[Result]:
             }
             await say(api, lab, [(f"/v1/sources/{SOURCE}", source)])
             targets = [Target(bare_port, "/hook"), Target(int(api.base_url.port or 0), HOOK_PATH)]
-            rates = await _in_turn(targets, round_s)
-        kept = await bench.connection.fetchval("SELECT count(*) FROM outbox")
+            for target in targets:
+                # The first delivery of all tries Kafka alone; what comes with it is kept aside.
+                await _load(target, numbers.__next__, WARM_UP_S)
+            kept = -await bench.connection.fetchval(_KEPT)
+            rates = await _in_turn(targets, numbers.__next__, round_s)
+            kept += await bench.connection.fetchval(_KEPT)
     if kept:
         msg = f"{kept} deliveries went to the outbox: Kafka was too slow to measure anything"
         raise RuntimeError(msg)
@@ -58,14 +65,13 @@ async def webhooks(lab: Lab, *, round_s: float) -> list[Result]:
     return [floor, compared("webhooks: ingest, signed HubSpot, one event", rates[1], UNIT, floor)]
 
 
-async def _in_turn(targets: Sequence[Target], round_s: float) -> list[float]:
-    numbers = iter(range(1_000_000_000))
-    for target in targets:
-        await _load(target, numbers.__next__, WARM_UP_S)
+async def _in_turn(
+    targets: Sequence[Target], number: Callable[[], int], round_s: float
+) -> list[float]:
     rates: list[list[float]] = [[] for _ in targets]
     for _ in range(ROUNDS):
         for target, found in zip(targets, rates, strict=True):
-            found.append(await _load(target, numbers.__next__, round_s))
+            found.append(await _load(target, number, round_s))
     return [median(found) for found in rates]
 
 

@@ -24,7 +24,7 @@ from deploy.embedded.stack import wipe
 from deploy.embedded.state import State
 from tests.support.stack import ROOT, stack_environment
 
-WITHIN_S = 120.0
+WITHIN_S = 240.0
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from services.commissions.api import (
     assignments,
     clock,
-    dead_letters,
     estimates,
     ledger,
     periods,
     plans,
     statements,
 )
+from shared.http.dead_letters import dead_letter_router
 
 ROUTERS = (
     plans.router,
@@ -18,6 +18,6 @@ ROUTERS = (
     periods.router,
     estimates.router,
     ledger.router,
-    dead_letters.router,
+    dead_letter_router("commissions"),
     clock.router,
 )

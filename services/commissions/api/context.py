@@ -26,7 +26,6 @@ Reader = Annotated[Principal, require(*PEOPLE, scopes=["commissions:read"])]
 PlanWriter = Annotated[Principal, require(Role.COMP_ADMIN, scopes=["commissions:write"])]
 Finance = Annotated[Principal, require(Role.FINANCE)]
 Overseer = Annotated[Principal, require(Role.FINANCE, Role.COMP_ADMIN, Role.AUDITOR, Role.ADMIN)]
-Administrator = Annotated[Principal, require(Role.ADMIN)]
 
 ID_PATTERN = r"^[^\x00-\x1f\x7f|@/*]+$"
 Id = Annotated[str, Path(min_length=1, max_length=200, pattern=ID_PATTERN)]

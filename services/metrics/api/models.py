@@ -265,26 +265,6 @@ class DealDetail(DealView):
     dispositions: list[DispositionView]
 
 
-class DeadLetterView(WireModel):
-    """Something that could not be read or handled; the record it is about is incomplete."""
-
-    id: int
-    topic: str
-    partition: int
-    message_offset: int
-    subject: str
-    cause: str
-    detail: str
-    state: str
-    created_at: Instant
-
-
-class DiscardBody(WireModel):
-    """Why a dead letter is given up."""
-
-    reason: Annotated[str, Field(min_length=1, max_length=2_000)]
-
-
 class ClockBody(WireModel):
     """The instant at which this service is to judge; it never goes back."""
 

@@ -179,7 +179,7 @@ def _stage_age(
     if norm is not None and norm.samples >= MIN_SAMPLES:
         multiple = thresholds.by_segment.get(around.segment or "", thresholds.stage_age_multiple)
         limit_days = norm.median_days * multiple
-        why = f"{number_text(multiple)} times the usual {number_text(norm.median_days)}"
+        why = f"{number_text(multiple)} times the usual {_shown_days(norm.median_days)}"
         basis = "median"
     else:
         stated = None if rule is None else rule.stalled_after_days
@@ -188,7 +188,7 @@ def _stage_age(
     return _Deadline(
         Rule.STAGE_AGE,
         current.stage_entered_ms + int(limit_days * DAY_MS) + 1,
-        f"In {stage} for more than {number_text(limit_days)} days, {why}",
+        f"In {stage} for more than {_shown_days(limit_days)} days, {why}",
         {
             "stage": current.stage,
             "entered_at": _at(current.stage_entered_ms),
@@ -297,3 +297,8 @@ def _facts(deal: DealTimeline, now_ms: int) -> Mapping[str, JsonValue]:
 
 def _at(at_ms: int) -> str:
     return to_text(from_epoch_ms(at_ms))
+
+
+def _shown_days(days: Decimal) -> str:
+    """Days for a person: a tenth of a day is exact enough; the values keep the limit itself."""
+    return number_text(days.quantize(Decimal("0.1")))

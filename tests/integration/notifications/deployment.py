@@ -20,12 +20,11 @@ import msgspec
 from aiokafka import TopicPartition
 
 from services.notifications import wiring
-from services.notifications.consumer import own_topics
 from services.notifications.domain.signals import Signal, signal_document
 from services.notifications.settings import NotificationsSettings
 from shared.clock import to_text
 from shared.db.migrate import upgrade
-from shared.events.catalogue import METRICS_SIGNALS, RECORD_KINDS
+from shared.events.catalogue import METRICS_SIGNALS, RECORD_KINDS, topics
 from shared.events.envelope import Envelope, encode, encode_data, sequence_of
 from shared.events.signals import SIGNAL
 from shared.http.auth import Role
@@ -301,7 +300,7 @@ async def deployed(
     await connection.execute("CREATE SCHEMA notifications")
     await connection.close()
     await asyncio.to_thread(upgrade, "notifications", database_url)
-    await ensure_topics(bootstrap, own_topics(topic_prefix))
+    await ensure_topics(bootstrap, topics(topic_prefix))
     generate_key_pair(folder / "signing.json", folder / "jwks.json")
     async with SlackServer() as slack, MailServer() as mail:
         yield Deployment(database_url, bootstrap, topic_prefix, folder, slack, mail)
