@@ -64,6 +64,11 @@ class ServiceSettings(BaseSettings):
     kafka_replication: int = Field(
         default=1, ge=1, le=32_767, description="copies of each topic that this service creates"
     )
+    static_member: bool = Field(
+        default=False,
+        description="keep a consumer's partitions over its restart at the same host name and "
+        "port: a crash costs no session timeout, but a clean stop holds them for one",
+    )
     host: str = Field(default="127.0.0.1", description="address the HTTP server listens on")
     port: int = Field(ge=0, le=65_535, description="port of the HTTP server; 0 takes a free one")
     jwks_path: Path | None = Field(default=None, description="file with the public token keys")

@@ -176,6 +176,7 @@ def environment(service: str, infrastructure: Infrastructure, port: int) -> dict
         f"{prefix}ISSUER": LOCAL_ISSUER,
         f"{prefix}AUDIENCE": LOCAL_AUDIENCE,
         f"{prefix}TOPIC_PREFIX": infrastructure.topic_prefix,
+        f"{prefix}STATIC_MEMBER": "true",
         f"{prefix}HOST": LOOPBACK,
         f"{prefix}PORT": str(port),
         **own,

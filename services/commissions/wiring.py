@@ -61,6 +61,7 @@ async def build_consumer(parts: CommissionsParts) -> Built:
         telemetry=parts.telemetry,
         own_topics=topics_of("commissions"),
         replication=settings.kafka_replication,
+        instance_id=parts.member,
     )
     relay = Relay(
         pool, settings.kafka_bootstrap, settings.topic_prefix, "commissions", parts.telemetry

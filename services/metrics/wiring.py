@@ -74,6 +74,7 @@ async def build_consumer(parts: MetricsParts) -> Built:
         after_commit=inbox.observe,
         own_topics=topics_of("metrics"),
         replication=settings.kafka_replication,
+        instance_id=parts.member,
     )
     relay = Relay(
         parts.pool, settings.kafka_bootstrap, settings.topic_prefix, "metrics", parts.telemetry

@@ -81,6 +81,7 @@ async def build_consumer(parts: NotificationsParts) -> Built:
         telemetry=parts.telemetry,
         own_topics=topics_of("notifications"),
         replication=settings.kafka_replication,
+        instance_id=parts.member,
     )
     relay = Relay(
         parts.pool,

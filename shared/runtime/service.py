@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,13 @@ class Parts(Generic[S]):
     telemetry: Telemetry
     verifier: TokenVerifier
     closing: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
+
+    @property
+    def member(self) -> str | None:
+        """This process's static name in its consumer group, where it is to have one."""
+        if not self.settings.static_member:
+            return None
+        return f"{self.name}-{socket.gethostname()}-{self.settings.port}"
 
     def app(
         self,
