@@ -49,8 +49,8 @@ clean: setup ## Remove the stack's state: all its data
 bench: setup ## Measure; figures go to bench-results.json
 	$(RUN) -m tests.bench $(ARGS)
 
-chaos: setup ## Kill, pause and cut everything; figures go to chaos-results.json
-	$(RUN) -m tests.chaos $(ARGS)
+chaos: setup ## Kill every process at every failpoint; plant bugs and see them caught
+	$(RUN) -m pytest tests/chaos $(PYTEST_ARGS)
 
 schemas: setup ## Write the generated schemas: events, OpenAPI, AsyncAPI
 	$(RUN) -m shared.events.schemas
