@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -21,6 +22,7 @@ FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 5.0
 # More crashes than this within the window and a person has to look: the fault does not pass.
 CRASHES_TOLERATED = 8
+TOLERATED_VARIABLE = "ATTAIN_CRASHES_TOLERATED"
 CRASH_WINDOW_S = 60.0
 
 
@@ -204,7 +206,7 @@ class Supervisor:
         name = managed.spec.name
         now = time.monotonic()
         managed.crashes = [at for at in managed.crashes if now - at < CRASH_WINDOW_S] + [now]
-        if len(managed.crashes) <= CRASHES_TOLERATED:
+        if len(managed.crashes) <= int(os.environ.get(TOLERATED_VARIABLE, CRASHES_TOLERATED)):
             self._report(f"{name} {reason}; starting it again")
             return True
         text = (

@@ -77,7 +77,12 @@ def test_nothing_is_lost_or_doubled(state: State, tmp_path: Path) -> None:
         demo = subprocess.Popen(
             (sys.executable, "-m", "deploy.demo", "--scale", "0.04"),
             cwd=ROOT,
-            env={**stack_environment(state), "PYTHONUNBUFFERED": "1", VARIABLE: armed},
+            env={
+                **stack_environment(state),
+                "PYTHONUNBUFFERED": "1",
+                "ATTAIN_CRASHES_TOLERATED": "100",
+                VARIABLE: armed,
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
