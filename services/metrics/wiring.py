@@ -10,7 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from services.metrics.api import CLOCK_ROUTER, ROUTERS
+from services.metrics.api import ROUTERS
 from services.metrics.consumer import SUBSCRIPTION
 from services.metrics.handlers import Inbox
 from services.metrics.judging import Judging
@@ -49,7 +49,7 @@ async def build_api(parts: MetricsParts) -> Built:
     projector = projector_of(parts.settings)
     await Settler(projector).announce_code_version(parts.pool)
     app = parts.app(
-        (*ROUTERS, CLOCK_ROUTER) if parts.settings.clock == "external" else ROUTERS,
+        ROUTERS,
         title="Attain metrics",
         state={"lookups": Lookups(parts.settings.currency, parts.settings.rate_table)},
     )

@@ -17,6 +17,7 @@ from shared.db.pool import Pool, create_pool
 from shared.errors import AttainError, Misconfigured
 from shared.http.app import create_app
 from shared.http.client import create_client
+from shared.http.clock import CLOCK_ROUTER
 from shared.http.idempotency import IdempotencyStore
 from shared.http.middleware import Limits
 from shared.http.server import serve
@@ -62,6 +63,8 @@ class Parts(Generic[S]):
         readiness: Mapping[str, Callable[[], Awaitable[Any]]] | None = None,
     ) -> FastAPI:
         """The HTTP application: the given routers, probes, metrics and problems."""
+        if routers and self.settings.clock == "external":
+            routers = [*routers, CLOCK_ROUTER]
         return create_app(
             title=title,
             service=self.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from tests.support.stack import servers
 
 FEW = 10_000
 MANY = 100_000
+EXIT_TERMINATED = 143
 
 Measurement = Callable[[Lab], Awaitable[Sequence[Result]]]
 
@@ -54,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"no measurement is called {', '.join(unknown)}; {', '.join(known)}\n")
         return 2
     results: list[Result] = []
+    # An exit, so that everything that was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     with servers() as found, tempfile.TemporaryDirectory(prefix="attain-bench-") as folder:
         lab = Lab(found, Path(folder), options.profile)
         for name in chosen:

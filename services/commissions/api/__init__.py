@@ -2,7 +2,6 @@
 
 from services.commissions.api import (
     assignments,
-    clock,
     estimates,
     ledger,
     periods,
@@ -19,5 +18,4 @@ ROUTERS = (
     estimates.router,
     ledger.router,
     dead_letter_router("commissions"),
-    clock.router,
 )

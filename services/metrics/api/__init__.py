@@ -1,6 +1,6 @@
-"""HTTP: KPIs, attainment, quotas, deals, episodes; dead letters; and the clock, where it is set."""
+"""HTTP: KPIs, attainment, quotas, deals, episodes, dead letters."""
 
-from services.metrics.api import attainment, clock, deals, episodes, kpis, quotas
+from services.metrics.api import attainment, deals, episodes, kpis, quotas
 from shared.http.dead_letters import dead_letter_router
 
 ROUTERS = (
@@ -11,5 +11,3 @@ ROUTERS = (
     episodes.router,
     dead_letter_router("metrics"),
 )
-CLOCK_ROUTER = clock.router
-"""Only where time comes from outside."""

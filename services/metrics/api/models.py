@@ -263,9 +263,3 @@ class DealDetail(DealView):
     hygiene: list[HygieneView]
     episodes: list[EpisodeView]
     dispositions: list[DispositionView]
-
-
-class ClockBody(WireModel):
-    """The instant at which this service is to judge; it never goes back."""
-
-    now: Instant

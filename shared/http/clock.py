@@ -1,4 +1,4 @@
-"""The clock, where time comes from outside: simulations and tests."""
+"""The simulated clock's route, mounted only where a deployment's time comes from outside."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Request
 
-from services.metrics.api.models import ClockBody
 from shared.http.auth import Principal, Role, require
+from shared.http.models import Instant, WireModel
 from shared.runtime.ticks import service_now, set_simulated_now
 
 if TYPE_CHECKING:
@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 Setter = Annotated[Principal, require(Role.ADMIN, Role.SERVICE)]
 
-router = APIRouter(prefix="/v1/clock", tags=["clock"])
+
+class ClockBody(WireModel):
+    """The instant it is."""
+
+    now: Instant
 
 
-@router.put("")
+CLOCK_ROUTER = APIRouter(prefix="/v1/clock", tags=["clock"])
+
+
+@CLOCK_ROUTER.put("")
 async def set_clock(request: Request, _: Setter, body: ClockBody) -> ClockBody:
     """Move the clock on; it never goes back. The answer is where it stands."""
     pool: Pool = request.app.state.parts.pool
     async with pool.acquire() as tx, tx.transaction():
         await set_simulated_now(tx, body.now)
-        return ClockBody(now=await service_now(tx, clock="external"))
+        now = await service_now(tx, clock="external")
+    return ClockBody(now=now)
