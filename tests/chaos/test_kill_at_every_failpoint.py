@@ -25,6 +25,7 @@ from deploy.embedded.stack import endpoints_of, wipe
 from deploy.embedded.state import State
 from shared.http.auth import Role
 from shared.http.keys import read_private_key, sign_token
+from shared.ids import derived_id
 from shared.runtime.failpoints import NAMES, VARIABLE
 from tests.support.stack import ROOT, stack_environment
 
@@ -37,15 +38,17 @@ WHERE: dict[str, set[str]] = {
     "ingest-api": {"ingest.received", "ingest.sent", "relay.read", "relay.sent", "relay.marked"},
     "metrics-consumer": CONSUMING | SETTLING | {"tick.judged"},
     "commissions-consumer": (CONSUMING | SETTLING) - {"relay.read", "relay.sent", "relay.marked"},
-    "notifications-consumer": CONSUMING | {"deliver.sending", "deliver.sent"},
+    "notifications-consumer": (CONSUMING - {"facts.folded"}) | {"deliver.sending", "deliver.sent"},
 }
 """Failpoints that each process passes in the demo.
 
-commissions publishes nothing before a period is closed: its relay is killed after that. ingest
+commissions publishes nothing before a period is closed: its relay is killed after that.
+notifications folds people, all of whom are known by then: it is killed when one more comes. ingest
 passes `ingest.outboxed` only while Kafka is away: tests/integration/ingest kills it there.
 """
 
-AT_THE_CLOSE = {
+AFTER_THE_YEAR = {
+    "notifications-consumer": {"facts.folded"},
     "commissions-api": {"close.waited", "close.locked"},
     "commissions-consumer": {"relay.read", "relay.sent", "relay.marked"},
 }
@@ -64,7 +67,7 @@ def state() -> Iterator[State]:
 
 
 def test_every_failpoint_has_its_kill() -> None:
-    killed = set().union(*WHERE.values(), *AT_THE_CLOSE.values(), ELSEWHERE)
+    killed = set().union(*WHERE.values(), *AFTER_THE_YEAR.values(), ELSEWHERE)
     assert killed == NAMES
 
 
@@ -93,14 +96,14 @@ def test_nothing_is_lost_or_doubled(state: State, tmp_path: Path) -> None:
         _until(demo, log, "everything stays up")
         said = log.read_text()
         assert "differ" not in said.rpartition("Everything is settled")[2], said
-        asyncio.run(_close_a_period(State(state.root / "demo")))
+        asyncio.run(_after_the_year(State(state.root / "demo")))
         _until_killed(tmp_path, demo, log)
     finally:
         demo.send_signal(signal.SIGINT)
         demo.wait(60)
     left = {
         f"{process}.{name}"
-        for where in (WHERE, AT_THE_CLOSE)
+        for where in (WHERE, AFTER_THE_YEAR)
         for process, names in where.items()
         for name in names
     } - {entry.name for entry in tmp_path.iterdir()}
@@ -117,43 +120,47 @@ def _until(demo: subprocess.Popen[bytes], log: Path, words: str) -> None:
 
 def _until_killed(folder: Path, demo: subprocess.Popen[bytes], log: Path) -> None:
     """The relay publishes what the close wrote, and dies at each of its failpoints."""
-    wanted = [folder / f"commissions-consumer.{name}" for name in ("relay.sent", "relay.marked")]
+    wanted = [folder / f"{p}.{name}" for p, names in AFTER_THE_YEAR.items() for name in names]
     deadline = time.monotonic() + 60
     while not all(flag.exists() for flag in wanted) and time.monotonic() < deadline:
         assert demo.poll() is None, log.read_text()
         time.sleep(0.2)
 
 
-async def _close_a_period(state: State) -> None:
-    """Two persons close January; the one who closes finds the service killed twice on the way."""
+async def _after_the_year(state: State) -> None:
+    """Somebody is hired, and two persons close January; services are killed on the way."""
     endpoints = endpoints_of(state)
     assert endpoints is not None
-    url = endpoints.services["commissions-api"]
     key = read_private_key(state.root / "keys" / "signing.json")
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
-        for step, person in (("submit", "acme-frank"), ("close", "acme-grace")):
-            token = sign_token(
-                key,
-                subject=person,
-                person_id=person,
-                roles=[Role.FINANCE],
-                now=datetime.now(UTC),
-            )
-            await _insist(client, f"/v1/periods/2025-01/{step}", token)
+    urls = endpoints.services
+    hired = f"{urls['ingest-api']}/v1/people/acme-hired"
+    month = f"{urls['commissions-api']}/v1/periods/2025-01"
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        for method, url, body, person, role in (
+            ("PUT", hired, {"name": "Hanna", "role": "ae"}, "acme-frank", Role.ADMIN),
+            ("POST", f"{month}/submit", {}, "acme-frank", Role.FINANCE),
+            ("POST", f"{month}/close", {}, "acme-grace", Role.FINANCE),
+        ):
+            now = datetime.now(UTC)
+            token = sign_token(key, subject=person, person_id=person, roles=[role], now=now)
+            await _insist(client, method, url, body, token)
 
 
-async def _insist(client: httpx.AsyncClient, path: str, token: str) -> None:
+async def _insist(
+    client: httpx.AsyncClient, method: str, url: str, body: dict[str, str], token: str
+) -> None:
     """Ask until it is answered: a killed service is back within seconds."""
     deadline = time.monotonic() + 120
-    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": f"kill-{os.getpid()}-{path}"}
+    key = derived_id(str(os.getpid()), url)
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
     answer = None
     while time.monotonic() < deadline:
         try:
-            answer = await client.post(path, headers=headers, json={})
+            answer = await client.request(method, url, headers=headers, json=body)
         except httpx.HTTPError:
             await asyncio.sleep(0.5)
             continue
-        if answer.status_code in {200, 201}:
+        if answer.is_success:
             return
         assert answer.status_code in {409, 503, 504}, answer.text
         await asyncio.sleep(0.5)
