@@ -84,6 +84,8 @@ def test_nothing_is_lost_or_doubled(state: State, tmp_path: Path) -> None:
                 **stack_environment(state),
                 "PYTHONUNBUFFERED": "1",
                 "ATTAIN_CRASHES_TOLERATED": "100",
+                # What a killed sender held is taken up after its lease: by default 90 s.
+                "ATTAIN_NOTIFICATIONS_LEASE_S": "6",
                 VARIABLE: armed,
             },
             stdout=output,
