@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -483,8 +484,8 @@ class Consumer:
     ) -> None:
         self.telemetry.batch_records.observe(sum(len(records) for records in batch.values()))
         self.telemetry.batch_s.labels(outcome="committed").observe(elapsed_s)
-        for message in messages:
-            self.telemetry.facts_accepted.labels(topic=message.topic).inc()
+        for topic, count in Counter(message.topic for message in messages).items():
+            self.telemetry.facts_accepted.labels(topic=topic).inc(count)
         for letter in letters:
             self.telemetry.dead_letters.labels(topic=letter.topic, cause=letter.cause).inc()
         now_ms = time.time() * 1000
