@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from services.notifications.domain.signals import Signal, read_signal
-from services.notifications.store import PEOPLE_KINDS
+from services.notifications.store.people import PEOPLE_KINDS
 from shared.errors import InvalidValue
 from shared.events.catalogue import (
     CRM_PEOPLE,

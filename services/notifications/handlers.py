@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from services.notifications import store
 from services.notifications.domain.alerts import alert_id_of, fold_signal
 from services.notifications.domain.directory import Directory, Places
 from services.notifications.domain.planning import Known, moved
 from services.notifications.domain.signals import Signal
-from services.notifications.store import Directories
+from services.notifications.store import alerts as alerts_store
+from services.notifications.store import people as people_store
+from services.notifications.store.people import Directories
 from shared.clock import Clock
 from shared.facts.fact import Fact
 from shared.facts.record import Record
@@ -47,7 +48,7 @@ class Inbox:
         if facts:
             await raise_reference_version(tx)
             if await fold_into_store(tx, facts, _no_parent):
-                await store.route_again(tx, now)
+                await alerts_store.route_again(tx, now)
         if signals:
             await self._take_signals(tx, signals, await self._directory(tx, raised=bool(facts)))
 
@@ -56,7 +57,7 @@ class Inbox:
         async with pool.acquire() as tx, tx.transaction():
             directory = await self._directory(tx, raised=False)
             now = self.clock.now()
-            due = await store.lock_unrouted(tx, now, ROUTED_AT_ONCE)
+            due = await alerts_store.lock_unrouted(tx, now, ROUTED_AT_ONCE)
             steps = []
             for known in due.values():
                 if known.alert is not None:
@@ -64,7 +65,7 @@ class Inbox:
                     unheard = Known(None, known.sent, known.in_flight, known.created_at)
                     steps.append(moved(unheard, known.alert, directory, now, self.people_wait))
             if steps:
-                await store.save_steps(tx, steps, now)
+                await alerts_store.save_steps(tx, steps, now)
             return len(steps)
 
     async def _take_signals(
@@ -74,7 +75,7 @@ class Inbox:
         for signal in signals:
             said.setdefault(alert_id_of(signal.episode), []).append(signal)
         now = self.clock.now()
-        stored = await store.lock_alerts(tx, said, now)
+        stored = await alerts_store.lock_alerts(tx, said, now)
         steps = []
         for alert_id in sorted(said):
             known = stored.get(alert_id) or _unheard_of(now)
@@ -84,7 +85,7 @@ class Inbox:
             if alert is not None and alert != known.alert:
                 steps.append(moved(known, alert, directory, now, self.people_wait))
         if steps:
-            await store.save_steps(tx, steps, now)
+            await alerts_store.save_steps(tx, steps, now)
 
     async def _directory(self, tx: Connection, *, raised: bool) -> Directory:
         """The directory, held until the transaction ends.
@@ -93,8 +94,8 @@ class Inbox:
         and is not remembered: rolled back, another change may get the same number.
         """
         if raised:
-            return await store.load_directory(tx, self.places)
-        return await self._directories.at(tx, await store.hold_people(tx))
+            return await people_store.load_directory(tx, self.places)
+        return await self._directories.at(tx, await people_store.hold_people(tx))
 
 
 def _unheard_of(now: datetime) -> Known:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from services.notifications import store
 from services.notifications.channels.protocol import Channel
 from services.notifications.domain.attempts import (
     MAX_RETRY_AFTER_S,
@@ -33,7 +32,10 @@ from services.notifications.domain.deliveries import (
 )
 from services.notifications.domain.messages import OutgoingMessage, message_for
 from services.notifications.domain.routing import ChannelKind
-from services.notifications.store import DueThread
+from services.notifications.store import alerts as alerts_store
+from services.notifications.store import deliveries as deliveries_store
+from services.notifications.store import sending as sending_store
+from services.notifications.store.sending import DueThread
 from shared.clock import Clock
 from shared.runtime.failpoints import failpoint
 
@@ -124,7 +126,7 @@ class Sender:
         now = self.clock.now()
         paced = self._kind in PACED and self.interval > timedelta(0)
         async with self.pool.acquire() as tx, tx.transaction():
-            due = await store.lock_due_threads(
+            due = await sending_store.lock_due_threads(
                 tx, self._kind, now, limit=limit, per_place=1 if paced else limit
             )
             claims = [await self._claim_thread(tx, thread, now, paced=paced) for thread in due]
@@ -134,26 +136,28 @@ class Sender:
         self, tx: Connection, thread: DueThread, now: datetime, *, paced: bool
     ) -> Claim | None:
         """The newest pending step as a message, under a lease; steps with nothing to say end."""
-        steps = await store.deliveries_of_thread(tx, thread.thread_id)
+        steps = await sending_store.deliveries_of_thread(tx, thread.thread_id)
         pending = [step for step in steps if step.status is DeliveryStatus.PENDING]
         if not pending:
-            await store.release_thread(tx, thread.thread_id, None)
+            await sending_store.release_thread(tx, thread.thread_id, None)
             return None
         *older, newest = pending
-        await store.update_deliveries(tx, overtaken([newest], older), now)
-        alerts = await store.load_alerts(tx, [thread.alert_id])
+        await deliveries_store.update_deliveries(tx, overtaken([newest], older), now)
+        alerts = await alerts_store.load_alerts(tx, [thread.alert_id])
         ref = thread_ref(newest, steps)
         message = message_for(newest, alerts[thread.alert_id], ref, self.base_url)
         if message is None:
-            await store.update_deliveries(tx, [withdrawn(newest, "nothing had been sent")], now)
-            await store.release_thread(tx, thread.thread_id, None)
+            await deliveries_store.update_deliveries(
+                tx, [withdrawn(newest, "nothing had been sent")], now
+            )
+            await sending_store.release_thread(tx, thread.thread_id, None)
             return None
-        if paced and not await store.take_turn(
+        if paced and not await sending_store.take_turn(
             tx, self._kind, thread.address, now, now + self.interval
         ):
             return None
         lease = uuid.uuid4().hex
-        await store.lease_thread(tx, thread.thread_id, lease, now + self.lease)
+        await sending_store.lease_thread(tx, thread.thread_id, lease, now + self.lease)
         return Claim(thread.thread_id, lease, newest, message)
 
     async def _deliver(self, claim: Claim) -> None:
@@ -184,8 +188,8 @@ class Sender:
     async def _record(self, claim: Claim, outcome: Outcome) -> None:
         now = self.clock.now()
         async with self.pool.acquire() as tx, tx.transaction():
-            ours = await store.lock_thread(tx, claim.thread_id) == claim.lease
-            steps = await store.deliveries_of_thread(tx, claim.thread_id)
+            ours = await sending_store.lock_thread(tx, claim.thread_id) == claim.lease
+            steps = await sending_store.deliveries_of_thread(tx, claim.thread_id)
             step = next(s for s in steps if s.delivery_id == claim.delivery.delivery_id)
             arrived = outcome.verdict is Verdict.SENT and step.status is not DeliveryStatus.SENT
             if arrived or (ours and step.status is DeliveryStatus.PENDING):
@@ -194,9 +198,9 @@ class Sender:
             if outcome.retry_after_s and self._kind in PACED:
                 pause_s = min(outcome.retry_after_s, MAX_RETRY_AFTER_S)
                 until = now + timedelta(seconds=pause_s)
-                await store.pause_place(tx, self._kind, claim.message.address, until)
+                await sending_store.pause_place(tx, self._kind, claim.message.address, until)
             if ours:
-                await store.release_thread(tx, claim.thread_id, _next_due(steps, now))
+                await sending_store.release_thread(tx, claim.thread_id, _next_due(steps, now))
 
     async def _write(
         self, tx: Connection, steps: list[Delivery], tried: Delivery, now: datetime
@@ -209,7 +213,7 @@ class Sender:
         due_at = tried.due_at
         if waiting and newer:
             tried = overtaken(newer, [tried])[0]
-        await store.update_deliveries(tx, [tried], now)
+        await deliveries_store.update_deliveries(tx, [tried], now)
         steps = [tried if s.delivery_id == tried.delivery_id else s for s in steps]
         if waiting and newer and due_at is not None:
             # The newer step inherits the pause that the receiver asked for.

@@ -9,7 +9,6 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
-from services.notifications import store
 from services.notifications.api import ROUTERS
 from services.notifications.channels.mail import MailChannel, SmtpServer
 from services.notifications.channels.protocol import Channel
@@ -23,7 +22,9 @@ from services.notifications.domain.routing import ChannelKind
 from services.notifications.handlers import Inbox
 from services.notifications.sender import Sender
 from services.notifications.settings import NotificationsSettings
-from services.notifications.store import Directories
+from services.notifications.store import alerts as alerts_store
+from services.notifications.store import people as people_store
+from services.notifications.store.people import Directories
 from shared.clock import Clock, WallClock
 from shared.events.catalogue import topics_of
 from shared.runtime.consume import Consumer
@@ -44,7 +45,7 @@ log = structlog.get_logger()
 
 async def build_api(parts: NotificationsParts) -> Built:
     """The API process: alerts, deliveries and subscriptions."""
-    await store.prepare(parts.pool)
+    await people_store.prepare(parts.pool)
     app = parts.app(
         ROUTERS,
         title="Attain notifications",
@@ -60,9 +61,9 @@ async def build_consumer(parts: NotificationsParts) -> Built:
     """The consumer process: takes in signals and people, and sends."""
     settings = parts.settings
     clock = WallClock()
-    await store.prepare(parts.pool)
+    await people_store.prepare(parts.pool)
     # The settings may offer ways that they did not before.
-    await store.route_again(parts.pool, clock.now())
+    await alerts_store.route_again(parts.pool, clock.now())
     channels = _channels(parts, clock)
     if not channels:
         log.warning(
@@ -162,7 +163,7 @@ def _channel_note(channels: list[Channel]) -> Mapping[str, Callable[[], Awaitabl
 async def rebuild(parts: NotificationsParts) -> None:
     """Read everything again from the beginning of the topics. Nothing is sent again."""
     async with parts.pool.acquire() as tx, tx.transaction():
-        await store.begin_again(tx)
+        await people_store.begin_again(tx)
 
 
 SERVICE = Service(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from services.notifications import store
 from services.notifications.api.models import (
     AlertDetail,
     AlertView,
@@ -17,6 +16,7 @@ from services.notifications.api.models import (
 from services.notifications.api.sight import sight_of
 from services.notifications.domain.alerts import AlertState
 from services.notifications.domain.signals import SignalKind
+from services.notifications.store import reading as reading_store
 from shared.errors import Refused
 from shared.http.auth import Principal, Role, require
 from shared.http.paging import MAX_LIMIT, Page, Paging, listed, page_of
@@ -46,7 +46,7 @@ async def alerts(  # noqa: PLR0913, PLR0917 - one argument a filter
     pool: Pool = request.app.state.parts.pool
     async with pool.acquire() as tx:
         sight = await sight_of(request, principal, tx)
-        rows = await store.list_alerts(
+        rows = await reading_store.list_alerts(
             tx,
             people=sight.people,
             teams=sight.teams,
@@ -68,11 +68,13 @@ async def alert(request: Request, principal: Reader, alert_id: str) -> AlertDeta
         sight = await sight_of(request, principal, tx)
         row = None
         if "\x00" not in alert_id:
-            row = await store.read_alert(tx, alert_id, people=sight.people, teams=sight.teams)
+            row = await reading_store.read_alert(
+                tx, alert_id, people=sight.people, teams=sight.teams
+            )
         if row is None:
             code, msg = "not-found", "There is no such alert, or it is not yours to see."
             raise Refused(code, msg, status=404)
-        deliveries = await store.list_deliveries(
+        deliveries = await reading_store.list_deliveries(
             tx,
             recipient=sight.recipient,
             alert_id=alert_id,

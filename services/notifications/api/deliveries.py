@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from services.notifications import store
 from services.notifications.api.alerts import Reader
 from services.notifications.api.models import DeliveryView, delivery_view
 from services.notifications.api.sight import sight_of
 from services.notifications.domain.deliveries import DeliveryStatus
+from services.notifications.store import reading as reading_store
 from shared.http.paging import Page, Paging, listed, page_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ async def deliveries(
     pool: Pool = request.app.state.parts.pool
     async with pool.acquire() as tx:
         sight = await sight_of(request, principal, tx)
-        rows = await store.list_deliveries(
+        rows = await reading_store.list_deliveries(
             tx,
             recipient=sight.recipient,
             alert_id=alert_id,

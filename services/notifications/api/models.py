@@ -13,7 +13,7 @@ from services.notifications.domain.deliveries import DeliveryStatus, Transition
 from services.notifications.domain.directory import Subscription
 from services.notifications.domain.routing import ChannelKind, RouteReason
 from services.notifications.domain.signals import SignalKind
-from services.notifications.store import StoredSubscription
+from services.notifications.store.people import StoredSubscription
 from shared.http.models import Instant, WireModel
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from services.notifications import store
+from services.notifications.store import people as people_store
 from shared.clock import WallClock
 from shared.http.auth import Principal, Role
 from shared.org.visibility import (
@@ -40,7 +40,7 @@ class Sight:
 
 async def sight_of(request: Request, principal: Principal, tx: Connection) -> Sight:
     """What `principal` sees as of today."""
-    version = await store.people_version(tx)
+    version = await people_store.people_version(tx)
     directory = await request.app.state.directories.at(tx, version)
     org: Org = directory.org
     today = WallClock().now().astimezone(org.zone).date()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from services.notifications import store
 from services.notifications.api.alerts import PEOPLE
 from services.notifications.api.models import (
     SubscriptionBody,
@@ -14,7 +13,8 @@ from services.notifications.api.models import (
     subscription_view,
 )
 from services.notifications.domain.routing import ChannelKind
-from services.notifications.store import StoredSubscription
+from services.notifications.store import people as people_store
+from services.notifications.store.people import StoredSubscription
 from shared.clock import WallClock
 from shared.errors import InvalidValue, Refused
 from shared.facts.settle import raise_reference_version
@@ -48,7 +48,7 @@ async def subscription(
     """What a person chose; 404 while they go by the defaults (mail, and the Slack channel)."""
     _refuse_others(principal, person, {Role.ADMIN, Role.AUDITOR, Role.SERVICE})
     pool: Pool = request.app.state.parts.pool
-    stored = await store.subscription_of(pool, person)
+    stored = await people_store.subscription_of(pool, person)
     if stored is None:
         code, msg = "not-found", "This person chose nothing yet and hears by the defaults."
         raise Refused(code, msg, status=404)
@@ -77,7 +77,7 @@ async def put_subscription(  # noqa: PLR0913, PLR0917 - one argument a header or
     async with pool.acquire() as tx, tx.transaction():
         # First of all locks: whoever routes sees this subscription, or ends before it.
         await raise_reference_version(tx)
-        stored = await store.subscription_of(tx, person)
+        stored = await people_store.subscription_of(tx, person)
         check_write(
             None if stored is None else etag(stored.revision),
             if_match=if_match,
@@ -85,7 +85,7 @@ async def put_subscription(  # noqa: PLR0913, PLR0917 - one argument a header or
         )
         revision = 1 if stored is None else stored.revision + 1
         saved = StoredSubscription(person, chosen, revision, WallClock().now())
-        await store.save_subscription(tx, saved, changed_by=principal.subject)
+        await people_store.save_subscription(tx, saved, changed_by=principal.subject)
     response.headers["ETag"] = etag(saved.revision)
     return subscription_view(saved)
 

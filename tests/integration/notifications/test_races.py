@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from services.notifications import store
 from services.notifications.handlers import Inbox
+from services.notifications.store import people as people_store
 from shared.clock import WallClock
 from shared.events.envelope import Envelope
 from shared.facts.fact import read_fact
@@ -26,7 +26,7 @@ async def test_people_that_arrive_while_a_signal_is_routed_are_not_missed(
     said = a_signal(1)
     people = [message(event, read_fact(event)) for event in COMPANY]
     async with deployment.parts() as parts:
-        await store.prepare(parts.pool)
+        await people_store.prepare(parts.pool)
         one, other = (
             Inbox(parts.settings.places, WallClock(), timedelta(minutes=1)) for _ in range(2)
         )
@@ -58,7 +58,7 @@ async def test_people_that_were_rolled_back_route_nothing(deployment: Deployment
     said = a_signal(1)
     people = [message(event, read_fact(event)) for event in COMPANY]
     async with deployment.parts() as parts:
-        await store.prepare(parts.pool)
+        await people_store.prepare(parts.pool)
         inbox = Inbox(parts.settings.places, WallClock(), timedelta(minutes=1))
         async with parts.pool.acquire() as tx:
             lost = tx.transaction()
