@@ -52,6 +52,10 @@ class Reference:
         """The fiscal year of that name. Raises InvalidValue."""
         return parse_period(label, self.fiscal_start_month)
 
+    def period(self, label: str) -> Period:
+        """The period of that name, in this organisation's fiscal years. Raises InvalidValue."""
+        return parse_period(label, self.fiscal_start_month)
+
     def is_on_a_plan(self, payee: str, day: date) -> bool:
         """Whether somebody is assigned to any plan on a day."""
         return any(

@@ -30,6 +30,8 @@ Actor = Annotated[
 Revision = Annotated[int, msgspec.Meta(ge=1)]
 ChannelName = Literal["slack", "slack_webhook", "email"]
 PeriodState = Literal["open", "reviewing", "closed"]
+PayRunState = Literal["draft", "approved", "paid", "cancelled"]
+PayLineState = Literal["due", "paid", "returned", "cancelled"]
 
 
 class QuotaStatedData(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +119,56 @@ class StatementData(msgspec.Struct, frozen=True, kw_only=True):
     closed_with: Name
 
 
+class ControlTotalData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pay run comes to in one currency."""
+
+    currency: Currency
+    lines: Annotated[int, msgspec.Meta(ge=1)]
+    amount: Decimal_
+
+
+class PayRunData(msgspec.Struct, frozen=True, kw_only=True):
+    """A pay run as it is now; its lines are events of their own.
+
+    through: the last period it takes. hash: over what is paid to whom. template, parameters,
+    employees: of the file. paid_on: null until it was paid.
+    """
+
+    pay_run: Name
+    through: Name
+    pay_date: Day
+    template: Name
+    parameters: dict[str, str]
+    employees: Name | None
+    state: PayRunState
+    hash: Name
+    control: list[ControlTotalData]
+    made_by: Actor
+    approved_by: Actor | None
+    paid_on: Day | None
+    one_seat: bool
+    revision: Revision
+    actor: Actor
+
+
+class PayLineData(msgspec.Struct, frozen=True, kw_only=True):
+    """One statement in a pay run. reason: why it was returned."""
+
+    pay_run: Name
+    payee: ExternalId
+    plan: Name
+    period: Name
+    amount: Decimal_
+    currency: Currency
+    plan_amount: Decimal_
+    plan_currency: Currency
+    statement_hash: Name
+    state: PayLineState
+    reason: Text | None
+    revision: Revision
+    actor: Actor
+
+
 class NotificationData(msgspec.Struct, frozen=True, kw_only=True):
     """One message to one recipient, as far as it got. Addresses are left out.
 
@@ -169,6 +221,10 @@ PERIOD = EventType("attain.period.v1", COMMISSIONS_JOURNAL, PeriodData)
 """Key: `period/<period>`."""
 STATEMENT = EventType("attain.statement.v1", COMMISSIONS_EVENTS, StatementData)
 """Key: `statement/<payee>|<plan>|<period>`."""
+PAY_RUN = EventType("attain.pay_run.v1", COMMISSIONS_JOURNAL, PayRunData)
+"""Key: `payrun/<pay run id>`."""
+PAY_LINE = EventType("attain.pay_line.v1", COMMISSIONS_JOURNAL, PayLineData)
+"""Key: `payrun/<pay run id>/<payee>|<plan>|<period>`."""
 NOTIFICATION = EventType("attain.notification.v1", NOTIFICATIONS_DELIVERIES, NotificationData)
 """Key: `notification/<notification id>`."""
 SUBSCRIPTION = EventType("attain.subscription.v1", NOTIFICATIONS_JOURNAL, SubscriptionData)
@@ -182,6 +238,8 @@ JOURNALS = (
     ASSIGNMENT,
     PERIOD,
     STATEMENT,
+    PAY_RUN,
+    PAY_LINE,
     NOTIFICATION,
     SUBSCRIPTION,
 )

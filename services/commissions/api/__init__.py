@@ -1,9 +1,10 @@
-"""HTTP: plans, assignments, statements, periods, estimates, the ledger, dead letters."""
+"""HTTP: plans, assignments, statements, periods, pay runs, estimates, ledger, dead letters."""
 
 from services.commissions.api import (
     assignments,
     estimates,
     ledger,
+    payruns,
     periods,
     plans,
     statements,
@@ -15,6 +16,7 @@ ROUTERS = (
     assignments.router,
     statements.router,
     periods.router,
+    payruns.router,
     estimates.router,
     ledger.router,
     dead_letter_router("commissions"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Path, Query, Request
 
-from services.commissions.domain.periods import Period, parse_period
+from services.commissions.domain.periods import Period
 from services.commissions.reference import Reference, ReferenceCache
 from services.commissions.settings import CommissionsSettings
 from shared.errors import Refused
@@ -60,7 +60,7 @@ class Snapshot:
 
     def period(self, label: str) -> Period:
         """The period of that name. Raises InvalidValue."""
-        return parse_period(label, self.reference.fiscal_start_month)
+        return self.reference.period(label)
 
 
 def context_of(request: Request) -> Context:

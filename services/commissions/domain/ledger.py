@@ -25,6 +25,7 @@ class Account(StrEnum):
     EARNED = "earned"
     HELD = "held"
     PAYABLE = "payable"
+    PAID = "paid"
     CARRY = "carry"
     COMPANY = "company"
 
