@@ -67,7 +67,7 @@ async def apply_facts(
     await store.raise_lookups(tx, _lookups(folded))
     if any(change.kind == "calendar" for change in folded):
         await store.judge_all_quotas(tx)
-    await settler.settle(tx, touched)
+    await settler.settle(tx, touched, folded)
 
 
 def _touched(folded: Iterable[FoldedRecord], *, silent: bool) -> Iterable[Touched]:
@@ -104,9 +104,11 @@ async def _deals_of_changed_accounts(
 def _projection_reads(folded: Iterable[FoldedRecord]) -> bool:
     """Whether something changed that a projection reads: maps, identities, the time zone."""
     for change in folded:
-        named = {name for fact in change.facts for name in fact.fields}
         if change.kind == "stage_map":
             return True
+        if change.kind not in {"calendar", "person"}:
+            continue
+        named = {name for fact in change.facts for name in fact.fields}
         if change.kind == "calendar" and change.id == ORG_CALENDAR and _any(named, "time_zone@"):
             return True
         if change.kind == "person":
@@ -142,11 +144,12 @@ class Inbox:
 
     async def take(self, tx: Connection, messages: Sequence[Message]) -> None:
         """Handle one batch in its transaction."""
-        self._newest.clear()
+        newest: dict[str, str] = {}
         for message in messages:
-            at = parse_instant(message.envelope.time)
-            if at > self._newest.get(message.topic, datetime.min.replace(tzinfo=at.tzinfo)):
-                self._newest[message.topic] = at
+            # Texts of one width: the greatest is the latest.
+            if message.envelope.time > newest.get(message.topic, ""):
+                newest[message.topic] = message.envelope.time
+        self._newest = {topic: parse_instant(at) for topic, at in newest.items()}
         await apply_facts(tx, [m.body for m in messages], self._settler)
 
     async def observe(self) -> None:

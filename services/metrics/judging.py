@@ -6,7 +6,8 @@ or quota, and writes episodes and signals in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -42,6 +43,10 @@ DEALS_AT_ONCE = 500
 QUOTAS_AT_ONCE = 500
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
+PATIENCE_S = 30.0
+"""While a backlog is read, what is due waits this long: then a deal that many facts speak of is
+judged once, by what holds in the end."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Around:
@@ -56,7 +61,10 @@ class _Around:
 
 @dataclass(slots=True)
 class Judging:
-    """The detectors of one process. Several may run: each due root is one tick's."""
+    """The detectors of one process. Several may run: each due root is one tick's.
+
+    catching_up: whether this process has a backlog of facts to read.
+    """
 
     pool: Pool
     projector: MetricsProjector
@@ -66,6 +74,8 @@ class Judging:
     clock: str
     import_quiet_s: float
     telemetry: Telemetry
+    catching_up: Callable[[], bool] = lambda: False
+    _judged_s: float = float("-inf")
     _known: Known | None = None
     _known_version: int = -1
     _norms: episodes.Norms = field(default_factory=dict)
@@ -73,6 +83,9 @@ class Judging:
 
     async def tick(self) -> bool:
         """Judge what is due; whether there is more."""
+        if self.catching_up() and time.monotonic() - self._judged_s < PATIENCE_S:
+            return False
+        self._judged_s = time.monotonic()
         now = await service_now(self.pool, clock=self.clock)
         if now <= NEVER:
             return False

@@ -33,7 +33,8 @@ from services.metrics.domain.stored import (
     stored_activity,
     stored_deal,
 )
-from services.metrics.store import ActivityRow, Changes, apply_changes
+from services.metrics.store import ActivityRow, Changes, load_contributions
+from shared.db.behind import Behind, breathe
 from shared.facts.deal import project_deal, resolve_redirects
 from shared.facts.marks import RootKey, Touched
 from shared.facts.record import Record
@@ -57,6 +58,12 @@ IMPORTED = "imported"
 
 AROUND = "activity"
 """Part of a mark: the deal's own record is as it was; what surrounds it changed."""
+
+ROOTS_BEHIND = 250
+"""So many roots' rows are written at once, while the next ones are projected."""
+
+ROOTS_A_BREATH = 10
+"""Projected between two looks at the connection and at whatever else this process does."""
 
 NEXT_TICK = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -106,7 +113,7 @@ class MetricsProjector:
             projected = await _deals(tx, roots, reference, changes)
         else:
             projected = await _activities(tx, roots, reference, changes)
-        await apply_changes(tx, changes, self.slot)
+        await changes.write(tx, self.slot)
         return projected
 
 
@@ -127,23 +134,60 @@ async def _deals(
         else:
             whole.append(root)
     ids = [root.key.id for root in whole]
-    records = await load_records(tx, DEAL, ids)
+    records = await _records(tx, DEAL, whole)
     edges = await load_redirects(tx, DEAL, ids) if ids else {}
     survivors = resolve_redirects(edges)
-    for root in whole:
-        stored = stored_deal(root.contribution)
-        deal_id = root.key.id
-        record = records.get(deal_id, Record())
-        merged = survivors.get(deal_id)
-        new = _settle_deal(deal_id, record, merged, known, stored, changes)
-        if merged != stored.merged:
-            followers |= _linked(deal_id, edges, stored, root)
-        _note_import(root, changes)
-        text = encoded(new)
-        judged = new.open or stored.open
-        due = NEXT_TICK if judged else root.next_due
-        settled.append(Settled(root, text, due))
-    return Projected(settled, followers)
+    async with Behind() as behind:
+        for number, root in enumerate(whole, 1):
+            stored = stored_deal(root.contribution)
+            deal_id = root.key.id
+            record = records.get(deal_id, Record())
+            merged = survivors.get(deal_id)
+            new = _settle_deal(deal_id, record, merged, known, stored, changes)
+            if merged != stored.merged:
+                followers |= _linked(deal_id, edges, stored, root)
+            _note_import(root, changes)
+            text = encoded(new)
+            judged = new.open or stored.open
+            due = NEXT_TICK if judged else root.next_due
+            settled.append(Settled(root, text, due))
+            await _write_behind(tx, changes, behind, number)
+    return Projected(settled, followers | await _misled(tx, edges, survivors, set(ids)))
+
+
+async def _misled(
+    tx: Connection,
+    edges: Mapping[str, tuple[str, str]],
+    survivors: Mapping[str, str],
+    settling: Collection[str],
+) -> set[Touched]:
+    """Linked deals that are stored as merged into another one than survives.
+
+    Of merges that two transactions make at once, neither sees the other's. Whoever settles the
+    deal that they share sees both, and its own survivor may be the same as before.
+    """
+    linked = {*edges, *(target for target, _ in edges.values())}.difference(settling)
+    stored = await load_contributions(tx, DEAL, linked) if linked else {}
+    return {
+        Touched(RootKey(DEAL, deal_id), IMPORTED)
+        for deal_id, text in stored.items()
+        if stored_deal(text).merged != survivors.get(deal_id)
+    }
+
+
+async def _write_behind(tx: Connection, changes: Changes, behind: Behind, number: int) -> None:
+    """After the root of this number: rows are written while the next roots are projected."""
+    if number % ROOTS_BEHIND == 0:
+        await behind.run(changes.write_rows(tx))
+    elif number % ROOTS_A_BREATH == 0:
+        await breathe()
+
+
+async def _records(tx: Connection, kind: str, roots: Sequence[LockedRoot]) -> dict[str, Record]:
+    """The roots' own records, read where this transaction has not written them."""
+    found = {root.key.id: root.record for root in roots if root.record is not None}
+    absent = [root.key.id for root in roots if root.record is None]
+    return {**found, **await load_records(tx, kind, absent)} if absent else found
 
 
 def _looked_at(root: LockedRoot, followers: set[Touched]) -> Settled:
@@ -167,7 +211,8 @@ def _settle_deal(  # noqa: PLR0913, PLR0917 - the pieces of one deal
     deal = project_deal(
         deal_id, record, reading.stage_maps, reading.identities, reading.reopen_grace
     )
-    deal = msgspec.structs.replace(deal, merged_into=merged)
+    if deal.merged_into != merged:
+        deal = msgspec.structs.replace(deal, merged_into=merged)
     made = project(deal, known.calendar, reading.identities, reading.no_decision_reasons)
     rows = deal_rows(record, deal, made.spans, reading)
     marks = fingerprints(rows)
@@ -214,13 +259,15 @@ def _note_import(root: LockedRoot, changes: Changes) -> None:
 async def _activities(
     tx: Connection, roots: Sequence[LockedRoot], known: Known, changes: Changes
 ) -> Projected:
-    records = await load_records(tx, ACTIVITY, [root.key.id for root in roots])
+    records = await _records(tx, ACTIVITY, roots)
     settled = []
-    for root in roots:
-        stored = stored_activity(root.contribution)
-        record = records.get(root.key.id, Record())
-        new = _settle_activity(root.key.id, record, known, stored, changes)
-        settled.append(Settled(root, encoded(new)))
+    async with Behind() as behind:
+        for number, root in enumerate(roots, 1):
+            stored = stored_activity(root.contribution)
+            record = records.get(root.key.id, Record())
+            new = _settle_activity(root.key.id, record, known, stored, changes)
+            settled.append(Settled(root, encoded(new)))
+            await _write_behind(tx, changes, behind, number)
     return Projected(settled)
 
 

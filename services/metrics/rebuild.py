@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
 from aiokafka import TopicPartition
 
@@ -22,6 +21,7 @@ from services.metrics.dump import canonical_dump, dump_digest
 from services.metrics.handlers import apply_facts
 from services.metrics.projector import Known, MetricsProjector
 from services.metrics.settings import MetricsSettings
+from shared.db.pool import DATABASE_ERRORS
 from shared.errors import Misconfigured
 from shared.facts.marks import count_marks
 from shared.facts.settle import Settler
@@ -69,7 +69,7 @@ async def hold_against_rebuild(pool: Pool, stop: asyncio.Event) -> None:
                     await connection.fetchval("SELECT 1")
                     await _pause(stop, GUARD_INTERVAL_S)
                 await connection.execute("SELECT pg_advisory_unlock_shared($1)", LOCK_KEY)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             log.warning("guard.retry", error=type(error).__name__)
             await _pause(stop, GUARD_INTERVAL_S)
 
@@ -126,7 +126,7 @@ async def _read_again(pool: Pool, settings: MetricsSettings, projector: MetricsP
 
     consumer = Consumer(
         pool=pool,
-        bootstrap=settings.kafka_bootstrap,
+        bootstrap=settings.kafka,
         topic_prefix=settings.topic_prefix,
         group="metrics",
         subscription=SUBSCRIPTION,
@@ -169,7 +169,7 @@ async def _passed(pool: Pool, ends: dict[tuple[str, int], int], settler: Settler
 
 async def _ends(settings: MetricsSettings) -> dict[tuple[str, int], int]:
     client: AIOKafkaConsumer = make_consumer(
-        settings.kafka_bootstrap,
+        settings.kafka,
         group=settings.topic_prefix + "metrics-rebuild",
         client_id="metrics-rebuild",
     )

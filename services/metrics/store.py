@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from services.metrics.domain.contributions import BOOKED, Cell, CellKey, people_of
 from services.metrics.domain.rows import DealRow
 from services.metrics.domain.stored import ORGANISATION, counts_for_organisation
+from shared.db.arrays import columns_of
 from shared.money import EXACT
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class ActivityRow(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """Everything by which one settling changes the derived tables."""
+    """Everything by which one settling changes the derived tables.
+
+    people: keys of the sets of people that its rows name.
+    """
 
     cells: list[Cell] = field(default_factory=list)
     rows_gone: list[tuple[str, int]] = field(default_factory=list)
@@ -52,45 +56,48 @@ class Changes:
     activities: list[ActivityRow] = field(default_factory=list)
     imported: list[str] = field(default_factory=list)
     spoken_of: list[str] = field(default_factory=list)
+    people: set[str] = field(default_factory=set)
+
+    async def write_rows(self, tx: Connection) -> None:
+        """Write the rows there are so far, whose roots are locked; more may follow."""
+        gone, rows = self.rows_gone, self.rows
+        activities_gone, activities = self.activities_gone, self.activities
+        self.rows_gone, self.rows, self.activities_gone, self.activities = [], [], [], []
+        self.people.update(row.seen_by for row in rows)
+        self.people.update(row.people for row in activities)
+        await _put_rows(tx, gone, rows)
+        await _put_activities(tx, activities_gone, activities)
+
+    async def write(self, tx: Connection, slot: int) -> None:
+        """Write all of it, the cells last: others wait for them until the end."""
+        await self.write_rows(tx)
+        await _note_imports(tx, self)
+        await _add_people(tx, chain((cell.key.people for cell in self.cells), self.people))
+        await _add_to_cells(tx, self.cells, slot)
+        await _note_bookings(tx, self.cells)
 
 
-async def apply_changes(tx: Connection, changes: Changes, slot: int) -> None:
-    """Write `changes` with one statement a table."""
-    await _apply_rows(tx, changes)
-    await _apply_activities(tx, changes)
-    await _note_imports(tx, changes)
-    await _add_people(
-        tx,
-        chain(
-            (cell.key.people for cell in changes.cells),
-            (row.seen_by for row in changes.rows),
-            (row.people for row in changes.activities),
-        ),
-    )
-    await _add_to_cells(tx, changes.cells, slot)
-    await _note_bookings(tx, changes.cells)
-
-
-async def _apply_rows(tx: Connection, changes: Changes) -> None:
-    if changes.rows_gone:
+async def _put_rows(
+    tx: Connection, gone: Sequence[tuple[str, int]], rows: Sequence[DealRow]
+) -> None:
+    if gone:
         await tx.execute(
             "DELETE FROM deal_span s USING unnest($1::text[], $2::bigint[]) AS g(id, from_ms) "
             "WHERE s.deal_id = g.id AND s.valid_from_ms = g.from_ms",
-            [deal_id for deal_id, _ in changes.rows_gone],
-            [from_ms for _, from_ms in changes.rows_gone],
+            [deal_id for deal_id, _ in gone],
+            [from_ms for _, from_ms in gone],
         )
-    if changes.rows:
-        await tx.execute(_PUT_ROWS, *map(list, zip(*changes.rows, strict=True)))
+    if rows:
+        await tx.execute(_PUT_ROWS, *columns_of(rows))
 
 
-async def _apply_activities(tx: Connection, changes: Changes) -> None:
-    if changes.activities_gone:
-        await tx.execute(
-            "DELETE FROM activity_row WHERE activity_id = ANY($1::text[])",
-            changes.activities_gone,
-        )
-    if changes.activities:
-        await tx.execute(_PUT_ACTIVITIES, *map(list, zip(*changes.activities, strict=True)))
+async def _put_activities(
+    tx: Connection, gone: Sequence[str], activities: Sequence[ActivityRow]
+) -> None:
+    if gone:
+        await tx.execute("DELETE FROM activity_row WHERE activity_id = ANY($1::text[])", gone)
+    if activities:
+        await tx.execute(_PUT_ACTIVITIES, *columns_of(activities))
 
 
 async def _note_imports(tx: Connection, changes: Changes) -> None:
@@ -137,13 +144,13 @@ async def _add_to_cells(tx: Connection, addends: Iterable[Cell], slot: int) -> N
             """
             INSERT INTO cell AS c (people, measure, day, currency, deal_type, slot, amount, number)
             SELECT n.people, n.measure, n.day, n.currency, n.deal_type, $8, n.amount, n.number
-            FROM unnest($1::text[], $2::text[], $3::date[], $4::text[], $5::text[], $6::numeric[],
-                        $7::bigint[])
+            FROM unnest($1::text::text[], $2::text::text[], $3::text::date[], $4::text::text[],
+                        $5::text::text[], $6::text::numeric[], $7::text::bigint[])
                  AS n(people, measure, day, currency, deal_type, amount, number)
             ON CONFLICT (people, measure, day, currency, deal_type, slot)
             DO UPDATE SET amount = c.amount + excluded.amount, number = c.number + excluded.number
             """,
-            *map(list, zip(*rows, strict=True)),
+            *columns_of(rows),
             slot,
         )
 
@@ -194,7 +201,7 @@ _ACTIVITY_TYPES: Mapping[str, str] = {
 def _put(table: str, types: Mapping[str, str], key: Collection[str]) -> str:
     """An upsert of whole rows, given as one array a column."""
     columns = ", ".join(types)
-    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types.values(), 1))
+    arrays = ", ".join(f"${n}::text::{kind}[]" for n, kind in enumerate(types.values(), 1))
     update = ", ".join(f"{name} = excluded.{name}" for name in types if name not in key)
     return (
         f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays}) "  # noqa: S608 - constants
@@ -235,6 +242,19 @@ async def deals_of_accounts(tx: Connection, accounts: Collection[str]) -> list[s
         [f"account/{account}" for account in accounts],
     )
     return [row["id"] for row in rows]
+
+
+async def load_contributions(
+    tx: Connection, kind: str, ids: Collection[str]
+) -> dict[str, str | None]:
+    """What roots contribute as of now, without locking them; those that do not exist left out."""
+    rows = await tx.fetch(
+        "SELECT id, contribution::text AS contribution FROM root "
+        "WHERE kind = $1 AND id = ANY($2::text[])",
+        kind,
+        sorted(ids),
+    )
+    return {row["id"]: row["contribution"] for row in rows}
 
 
 async def raise_lookups(tx: Connection, names: Collection[str]) -> None:

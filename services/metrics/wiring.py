@@ -27,6 +27,7 @@ from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
 from shared.runtime.service import Parts, Service
 from shared.runtime.ticks import Periodic
+from shared.runtime.tracing import trace_tasks, traced_handler, traced_work
 from shared.runtime.watch import watch
 
 SETTLE_INTERVAL_S = 0.1
@@ -65,20 +66,18 @@ async def build_consumer(parts: MetricsParts) -> Built:
     inbox = Inbox(projector, WallClock(), parts.telemetry)
     consumer = Consumer(
         pool=parts.pool,
-        bootstrap=settings.kafka_bootstrap,
+        bootstrap=settings.kafka,
         topic_prefix=settings.topic_prefix,
         group="metrics",
         subscription=SUBSCRIPTION,
-        handler=inbox.take,
+        handler=traced_handler(parts.telemetry.traces, "metrics", inbox.take),
         telemetry=parts.telemetry,
         after_commit=inbox.observe,
         own_topics=topics_of("metrics"),
         replication=settings.kafka_replication,
         instance_id=parts.member,
     )
-    relay = Relay(
-        parts.pool, settings.kafka_bootstrap, settings.topic_prefix, "metrics", parts.telemetry
-    )
+    relay = Relay(parts.pool, settings.kafka, settings.topic_prefix, "metrics", parts.telemetry)
     judging = Judging(
         pool=parts.pool,
         projector=projector,
@@ -88,8 +87,10 @@ async def build_consumer(parts: MetricsParts) -> Built:
         clock=settings.clock,
         import_quiet_s=settings.import_quiet_s,
         telemetry=parts.telemetry,
+        catching_up=consumer.catching_up,
     )
-    settle = partial(settler.settle_waiting, parts.pool)
+    traces = parts.telemetry.traces
+    settle = traced_work(traces, partial(settler.settle_waiting, parts.pool))
     sweep = partial(sweep_when_settled, Settler(projector), parts.pool)
     tasks: dict[str, Task] = {
         "guard": partial(hold_against_rebuild, parts.pool),
@@ -97,9 +98,10 @@ async def build_consumer(parts: MetricsParts) -> Built:
         "relay": relay.run,
         "settle": Periodic("settle", SETTLE_INTERVAL_S, settle).run,
         "sweep": Periodic("sweep", SWEEP_INTERVAL_S, sweep).run,
-        "judge": Periodic("judge", settings.tick_interval_s, judging.tick).run,
+        "judge": Periodic("judge", settings.tick_interval_s, traced_work(traces, judging.tick)).run,
         "watch": watch(parts.pool, parts.telemetry, projector.kinds),
         "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(prune_outbox, parts.pool)).run,
+        **trace_tasks(traces, parts.pool),
     }
     return parts.app((), title="Attain metrics consumer"), tasks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import asyncpg
 from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import MetaData, pool
@@ -15,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def sqlalchemy_url(url: str) -> str:
-    """The asyncpg form of a PostgreSQL URL."""
+    """The asyncpg form of a PostgreSQL URL, of one without `sslmode`."""
     for prefix in ("postgresql://", "postgres://"):
         if url.startswith(prefix):
             return "postgresql+asyncpg://" + url.removeprefix(prefix)
@@ -44,10 +45,12 @@ def run_environment(metadata: MetaData) -> None:
 
 async def _run(url: str, metadata: MetaData) -> None:
     # search_path without the schema: with it, autogenerate takes every table for a new one.
+    settings = {"search_path": "pg_catalog", "lock_timeout": "5000"}
     engine = create_async_engine(
-        sqlalchemy_url(url),
+        "postgresql+asyncpg://",
         poolclass=pool.NullPool,
-        connect_args={"server_settings": {"search_path": "pg_catalog", "lock_timeout": "5000"}},
+        # asyncpg itself reads the URL, as it does for the services: SQLAlchemy knows no `sslmode`.
+        async_creator=lambda: asyncpg.connect(url, server_settings=settings),
     )
     try:
         async with engine.connect() as connection:

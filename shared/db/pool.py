@@ -17,6 +17,19 @@ else:  # asyncpg's classes take no parameters when the program runs
     Connection = asyncpg.Connection
     Pool = asyncpg.pool.Pool
 
+DATABASE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""All that a statement may raise for which the way to the database, or the server, is at fault.
+
+InternalClientError: asyncpg raises it when a statement follows the server's last words, as when a
+session was ended while this process was paused.
+"""
+
 MINIMUM_SERVER_VERSION = 18
 
 LOCK_TIMEOUT_MS = 5_000

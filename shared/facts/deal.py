@@ -7,17 +7,18 @@ instant of that stay, with the owner and splits in force then, and with its late
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
 
-from shared.clock import from_epoch_ms, parse_instant, to_epoch_ms
-from shared.facts.fact import WHOLE_LIST
+from shared.events.envelope import MS_DIGITS
+from shared.facts.fact import WHOLE_LIST, instant_ms
 from shared.facts.record import Record, Statement
 from shared.facts.reference import (
     DEFAULT_PIPELINE,
@@ -29,7 +30,24 @@ from shared.facts.reference import (
     StageRule,
     map_prefix,
 )
+from shared.facts.timeline import DealTimeline, Lost, Span, Stay, Won
 from shared.money import parse_decimal, parse_share
+
+__all__ = [
+    "DEFAULT_REOPEN_GRACE",
+    "DealTimeline",
+    "Lost",
+    "Span",
+    "Stay",
+    "Won",
+    "closing_before",
+    "exact_shares",
+    "merge_edges",
+    "owner_at",
+    "project_deal",
+    "resolve_redirects",
+    "shares_at",
+]
 
 DEFAULT_REOPEN_GRACE = timedelta(hours=24)
 """Leaving won and coming back within this is one stay."""
@@ -37,156 +55,14 @@ DEFAULT_REOPEN_GRACE = timedelta(hours=24)
 _STAGE, _STATUS, _OWNER, _AMOUNT, _CLOSE_DATE, _PIPELINE = range(6)
 _FIELDS = ("stage", "status", "owner", "amount", "close_date", "pipeline")
 _PLACE = frozenset((_STAGE, _PIPELINE))
-_ONE = Fraction(1)
 _by_ms = itemgetter(0)
+_by_sequence = attrgetter("sequence")
 
 _Held: TypeAlias = (
     "tuple[str | None, str, str | None, Decimal | None, str | None, str, StageRule | None, "
     "int | None]"
 )
 """What holds from an instant on: a span without its borders, as the source states it."""
-
-
-class Span(msgspec.Struct, frozen=True, gc=False):
-    """What held in [start_ms, end_ms) of source time; end_ms None: until now.
-
-    rule: the stage's meaning by the map in force when it was entered, None when unmapped.
-    stage_entered_ms: the last entry into this stage, None while no stage was ever stated.
-    """
-
-    start_ms: int
-    end_ms: int | None
-    stage: str | None
-    status: str
-    owner: str | None
-    amount: Decimal | None
-    close_date: date | None
-    pipeline: str
-    rule: StageRule | None
-    stage_entered_ms: int | None
-
-
-class Stay(msgspec.Struct, frozen=True, gc=False):
-    """One stay in won, breaks within the grace included. end_ms None: still there."""
-
-    start_ms: int
-    end_ms: int | None
-
-
-class Won(msgspec.Struct, frozen=True):
-    """The credit of a deal that is in won.
-
-    amount, currency, owner: None while unknown; what needs them waits. splits, overlays: person →
-    exact share, weights already divided by their sum; `splits` empty when the owner has it all.
-    """
-
-    instant_ms: int
-    stay_began_ms: int
-    amount: Decimal | None
-    currency: str | None
-    owner: str | None
-    splits: Mapping[str, Fraction]
-    overlays: Mapping[str, Fraction]
-
-    @property
-    def instant(self) -> datetime:
-        """The credit instant."""
-        return from_epoch_ms(self.instant_ms)
-
-    @property
-    def stay_began(self) -> datetime:
-        """When the current stay in won began."""
-        return from_epoch_ms(self.stay_began_ms)
-
-    @property
-    def credited(self) -> Mapping[str, Fraction]:
-        """Who is credited with which share: the splits, or the owner with the whole."""
-        if self.splits:
-            return self.splits
-        return {} if self.owner is None else {self.owner: _ONE}
-
-    @property
-    def splits_add_up(self) -> bool:
-        """Whether the credited shares sum to exactly 1."""
-        return sum(self.credited.values(), Fraction(0)) == 1
-
-
-class Lost(msgspec.Struct, frozen=True):
-    """The loss of a deal that is in lost. amount: the last one before the loss (reps zero it)."""
-
-    instant_ms: int
-    amount: Decimal | None
-    currency: str | None
-    owner: str | None
-    reason: str | None
-
-    @property
-    def instant(self) -> datetime:
-        """When it was lost: `closed_at` where it lies within the current stay in lost."""
-        return from_epoch_ms(self.instant_ms)
-
-
-class DealTimeline(msgspec.Struct, frozen=True, kw_only=True):
-    """One deal, projected. Instants are milliseconds of source time since 1970.
-
-    spans: contiguous, ascending, empty for a record of which only flags are known.
-    merged_into: as the record states it; whoever knows all redirects replaces it by the survivor,
-    or by None where a cycle makes this record stand (`resolve_redirects`).
-    known_since_ms: the first statement. changed_ms: the last change of stage, amount or close date.
-    pushes: moves of the close date to a later day while open; pushes_in_stage: those since the
-    current stage was entered. unmapped: stages without a meaning.
-    """
-
-    deal_id: str
-    name: str | None
-    deal_type: str | None
-    account: str | None
-    currency: str | None
-    spans: tuple[Span, ...]
-    stays: tuple[Stay, ...]
-    status: str
-    won: Won | None
-    lost: Lost | None
-    created_ms: int | None
-    closed_ms: int | None
-    known_since_ms: int | None
-    changed_ms: int | None
-    pushes: int
-    pushes_in_stage: int
-    deleted: bool
-    test: bool
-    merged_into: str | None
-    probability: Decimal | None
-    category: str | None
-    next_step: str | None
-    next_step_ms: int | None
-    next_step_said_ms: int | None
-    unmapped: tuple[str, ...] = ()
-
-    @property
-    def counts(self) -> bool:
-        """Whether it contributes at all: neither deleted, nor a test, nor merged away."""
-        return not (self.deleted or self.test or self.merged_into)
-
-    @property
-    def current(self) -> Span | None:
-        """What holds now."""
-        return self.spans[-1] if self.spans else None
-
-    @property
-    def owner(self) -> str | None:
-        """Who owns it now."""
-        return self.spans[-1].owner if self.spans else None
-
-    @property
-    def amount(self) -> Decimal | None:
-        """The latest amount."""
-        return self.spans[-1].amount if self.spans else None
-
-    @property
-    def created_at(self) -> datetime | None:
-        """When the source says it was created; None for imports that do not know."""
-        return None if self.created_ms is None else from_epoch_ms(self.created_ms)
 
 
 def project_deal(
@@ -197,14 +73,18 @@ def project_deal(
     reopen_grace: timedelta = DEFAULT_REOPEN_GRACE,
 ) -> DealTimeline:
     """The timeline of one folded deal. Pure: equal records and reference data, equal timelines."""
-    value = record.value
-    grace_ms = reopen_grace // timedelta(milliseconds=1)
+    fields, latest = record.fields, record.latest
+
+    def value(name: str) -> Any:  # noqa: ANN401 - a JSON value, as the model allows
+        said = fields.get(name) or latest(name)
+        return None if said is None else said.value
+
     spans, pushes, changed_ms, unmapped = _spans(record_id, record, stage_maps, identities)
-    stays = _stays(spans, grace_ms)
+    stays = _stays(spans, _grace_ms(reopen_grace))
     status = spans[-1].status if spans else OPEN
     currency = value("currency")
     closed_ms = _instant_ms(value("closed_at"))
-    said = record.latest("next_step")
+    said = latest("next_step")
     return DealTimeline(
         deal_id=record_id,
         name=value("name"),
@@ -229,24 +109,29 @@ def project_deal(
         category=value("forecast_category"),
         next_step=value("next_step"),
         next_step_ms=_instant_ms(value("next_step_at")),
-        next_step_said_ms=None if said is None else int(said.sequence[:15]),
+        next_step_said_ms=None if said is None else int(said.sequence[:MS_DIGITS]),
         unmapped=unmapped,
     )
 
 
-def _statements(record: Record) -> tuple[list[tuple[int, int, Any]], bool]:
+def _statements(record: Record) -> tuple[list[tuple[str, int, Any]], bool]:
     """Every statement of the tracked fields in source time, and whether a status was ever stated.
 
     Statements of one field stay in rank order, so that of equal instants the last one holds.
     """
-    said: list[tuple[int, int, Any]] = []
+    said: list[tuple[str, int, Any]] = []
     history = record.history
     for index, name in enumerate(_FIELDS):
         if kept := history.get(name):
-            said += [(int(s.sequence[:15]), index, s.value) for s in kept]
+            said += [(s.sequence[:MS_DIGITS], index, s.value) for s in kept]
     said.sort(key=_by_ms)
-    stated = any(s.value is not None for s in record.timeline("status"))
-    return said, stated
+    return said, _status_stated(record)
+
+
+def _status_stated(record: Record) -> bool:
+    return "status" in record.history and any(
+        s.value is not None for s in record.timeline("status")
+    )
 
 
 def _spans(
@@ -266,10 +151,11 @@ def _spans(
     changed_ms: int | None = None
     index, count = 0, len(said)
     while index < count:
-        at_ms = said[index][0]
+        at = said[index][0]
+        at_ms = int(at)
         before = (state[_STAGE], state[_AMOUNT], state[_CLOSE_DATE])
         placed = False
-        while index < count and said[index][0] == at_ms:
+        while index < count and said[index][0] == at:
             _, field, value = said[index]
             state[field] = parse_decimal(value) if field == _AMOUNT and value else value
             placed = placed or field in _PLACE
@@ -343,6 +229,53 @@ def _stays(spans: Sequence[Span], grace_ms: int) -> tuple[Stay, ...]:
     return tuple(stays)
 
 
+def closing_before(  # noqa: PLR0913, PLR0917 - what a projection takes, and the instant
+    record: Record,
+    deal: DealTimeline,
+    end_ms: int,
+    stage_maps: StageMaps,
+    identities: Identities,
+    reopen_grace: timedelta = DEFAULT_REOPEN_GRACE,
+) -> tuple[Won | None, Lost | None]:
+    """The credit or the loss of a deal as it stood just before `end_ms`, where a span of it ends.
+
+    By what had been said until then, as if the record were projected without the later statements;
+    a `closed_at` that lies later was not yet. deal: the record's timeline, whose spans are reused.
+    """
+    until = _said_before(record, end_ms)
+    if _status_stated(record) != _status_stated(until):
+        # Stages decided then, and do not any more: the spans are other ones.
+        then = project_deal(deal.deal_id, until, stage_maps, identities, reopen_grace)
+        return then.won, then.lost
+    spans = [span for span in deal.spans if span.start_ms < end_ms]
+    if not spans:
+        return None, None
+    last = spans[-1] = msgspec.structs.replace(spans[-1], end_ms=None)
+    closed_ms = deal.closed_ms if deal.closed_ms is not None and deal.closed_ms < end_ms else None
+    if last.status == WON:
+        stays = _stays(spans, _grace_ms(reopen_grace))
+        return _won(until, spans, stays, deal.currency, closed_ms, identities), None
+    if last.status == LOST:
+        return None, _lost(until, spans, deal.currency, closed_ms, identities)
+    return None, None
+
+
+def _said_before(record: Record, end_ms: int) -> Record:
+    """The record without what was said of fields with a history at `end_ms` or later."""
+    limit = f"{end_ms:015d}"
+    history = {}
+    for name, kept in record.history.items():
+        if kept and kept[-1].sequence < limit:
+            history[name] = kept
+        elif before := kept[: bisect_left(kept, limit, key=_by_sequence)]:
+            history[name] = before
+    fields = record.fields
+    closed_at = record.value("closed_at")
+    if closed_at is not None and instant_ms(closed_at) >= end_ms:
+        fields = {name: said for name, said in fields.items() if name != "closed_at"}
+    return Record(fields=fields, history=history)
+
+
 def _won(  # noqa: PLR0913, PLR0917 - the pieces of one projection
     record: Record,
     spans: Sequence[Span],
@@ -390,7 +323,7 @@ def owner_at(record: Record, at_ms: int, identities: Identities) -> str | None:
     """The owner in force at an instant; none by then: the first stated after."""
     owner: str | None = None
     for said in record.history.get("owner", ()):
-        said_ms = int(said.sequence[:15])
+        said_ms = int(said.sequence[:MS_DIGITS])
         if said_ms > at_ms and owner is not None:
             break
         owner = said.value
@@ -491,9 +424,13 @@ def merge_edges(records: Iterable[tuple[str, Record]]) -> dict[str, tuple[str, s
     return edges
 
 
+def _grace_ms(reopen_grace: timedelta) -> int:
+    return reopen_grace // timedelta(milliseconds=1)
+
+
 def _decimal(value: object) -> Decimal | None:
     return None if value is None else parse_decimal(value)
 
 
 def _instant_ms(value: str | None) -> int | None:
-    return None if value is None else to_epoch_ms(parse_instant(value))
+    return None if value is None else instant_ms(value)

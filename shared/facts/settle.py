@@ -7,13 +7,16 @@ against a recomputed past, so code and reference data may change at any time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from shared.db.arrays import array_text
 from shared.errors import Misconfigured
 from shared.facts.marks import RootKey, Touched, add_marks, marked_roots, take_marks
+from shared.facts.record import Record
+from shared.facts.store import FoldedRecord
 from shared.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class LockedRoot:
 
     contribution: the stored JSON, None when it adds nothing. parts: which parts were marked; an
     empty text among them means all. reference_version: that its contribution was made with.
+    record: the root's own record where this transaction has just written it; None: read it.
     """
 
     key: RootKey
@@ -45,6 +49,7 @@ class LockedRoot:
     parts: frozenset[str]
     reference_version: int
     next_due: datetime | None
+    record: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +114,20 @@ class Settler(Generic[R]):
     _reference: R | None = field(default=None)
     _reference_made: tuple[int, str] = field(default=(-1, ""))
 
-    async def settle(self, tx: Connection, touched: Iterable[Touched]) -> SettleReport:
-        """Settle within `tx` what can be locked at once; mark the rest."""
+    async def settle(
+        self, tx: Connection, touched: Iterable[Touched], folded: Iterable[FoldedRecord] = ()
+    ) -> SettleReport:
+        """Settle within `tx` what can be locked at once; mark the rest.
+
+        folded: what this transaction wrote, which roots of the same name need not read again.
+        """
         pending: dict[str, dict[str, set[str]]] = {kind: {} for kind in self.projector.kinds}
         for root, part in touched:
             pending[root.kind].setdefault(root.id, set()).add(part)
         report = SettleReport()
         if any(pending.values()):
-            await self._settle_pending(tx, pending, report)
+            written = {(change.kind, change.id): change.record for change in folded}
+            await self._settle_pending(tx, pending, report, written)
         return report
 
     async def settle_waiting(self, pool: Pool, *, limit: int = 500) -> int:
@@ -131,7 +142,7 @@ class Settler(Generic[R]):
                     pending: dict[str, dict[str, set[str]]] = {k: {} for k in self.projector.kinds}
                     pending[kind] = {root_id: set() for root_id in ids}
                     report = SettleReport()
-                    await self._settle_pending(tx, pending, report)
+                    await self._settle_pending(tx, pending, report, {})
                     return report.settled
         return 0
 
@@ -169,14 +180,18 @@ class Settler(Generic[R]):
             )
 
     async def _settle_pending(
-        self, tx: Connection, pending: dict[str, dict[str, set[str]]], report: SettleReport
+        self,
+        tx: Connection,
+        pending: dict[str, dict[str, set[str]]],
+        report: SettleReport,
+        written: Mapping[tuple[str, str], Record],
     ) -> None:
         """Kind by kind. The version is locked before any root: everybody in the same order."""
         reference, version = await self._reference_for(tx)
         for position, kind in enumerate(self.projector.kinds):
             if not pending[kind]:
                 continue
-            roots = await self._lock(tx, kind, pending[kind])
+            roots = await self._lock(tx, kind, pending[kind], written)
             await failpoint("settle.locked")
             await self._leave(tx, kind, pending[kind], roots, report)
             report.settled += len(roots)
@@ -210,7 +225,11 @@ class Settler(Generic[R]):
         )
 
     async def _lock(
-        self, tx: Connection, kind: str, wanted: dict[str, set[str]]
+        self,
+        tx: Connection,
+        kind: str,
+        wanted: dict[str, set[str]],
+        written: Mapping[tuple[str, str], Record],
     ) -> list[LockedRoot]:
         """Lock roots in byte order, creating absent ones; those another holds are skipped."""
         ids = sorted(wanted)
@@ -219,7 +238,9 @@ class Settler(Generic[R]):
         missing = [root_id for root_id in ids if root_id not in found]
         if missing:
             created = await tx.fetch(
+                # ON CONFLICT alone would wait for whoever holds a root that is there already.
                 "INSERT INTO root (kind, id) SELECT $1, id FROM unnest($2::text[]) AS u(id) "
+                "WHERE NOT EXISTS (SELECT FROM root r WHERE r.kind = $1 AND r.id = u.id) "
                 "ON CONFLICT DO NOTHING "
                 "RETURNING id, NULL AS contribution, reference_version, next_due",
                 kind,
@@ -239,6 +260,7 @@ class Settler(Generic[R]):
                 parts=frozenset(parts[row["id"]]),
                 reference_version=row["reference_version"],
                 next_due=row["next_due"],
+                record=written.get((kind, row["id"])),
             )
             for row in rows
             if parts[row["id"]]
@@ -258,14 +280,14 @@ class Settler(Generic[R]):
             """
             UPDATE root SET contribution = new.contribution::json, next_due = new.next_due,
                             reference_version = $5
-            FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])
+            FROM unnest($1::text::text[], $2::text::text[], $3::text[], $4::text::timestamptz[])
                  AS new(kind, id, contribution, next_due)
             WHERE root.kind = new.kind AND root.id = new.id
             """,
-            [s.root.key.kind for s in changed],
-            [s.root.key.id for s in changed],
+            array_text([s.root.key.kind for s in changed]),
+            array_text([s.root.key.id for s in changed]),
             [s.contribution for s in changed],
-            [s.next_due for s in changed],
+            array_text([s.next_due for s in changed]),
             version,
         )
 

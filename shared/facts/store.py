@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.db.arrays import array_text
+from shared.db.behind import Behind
 from shared.facts.fact import Fact
 from shared.facts.record import Record, decode_record, encode_record
 from shared.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
+
+RECORDS_BEHIND = 500
+"""So many records are written at once, while the next ones are encoded."""
 
 ParentOf = Callable[[str, Record], str | None]
 """(kind, record) → subject of the record it points at, or None: which records share a root."""
@@ -133,9 +138,10 @@ async def _load(
 ) -> dict[tuple[str, str], tuple[Record, str | None, str | None]]:
     rows = await tx.fetch(
         "SELECT r.kind, r.id, r.document::text AS document, r.parent, r.merged_into "
-        "FROM unnest($1::text[], $2::text[]) AS k(kind, id) JOIN record r USING (kind, id)",
-        [kind for kind, _ in keys],
-        [record_id for _, record_id in keys],
+        "FROM unnest($1::text::text[], $2::text::text[]) AS k(kind, id) "
+        "JOIN record r USING (kind, id)",
+        array_text([kind for kind, _ in keys]),
+        array_text([record_id for _, record_id in keys]),
     )
     return {
         (row["kind"], row["id"]): (
@@ -148,23 +154,32 @@ async def _load(
 
 
 async def _write(tx: Connection, changed: list[FoldedRecord]) -> None:
-    if not changed:
-        return
-    merges = [folded.record.latest("merged_into") for folded in changed]
+    """In key order, each part on its way while the next one is encoded."""
+    async with Behind() as behind:
+        for first in range(0, len(changed), RECORDS_BEHIND):
+            part = changed[first : first + RECORDS_BEHIND]
+            await behind.run(_put(tx, part, [encode_record(folded.record) for folded in part]))
+
+
+async def _put(tx: Connection, part: list[FoldedRecord], documents: list[str]) -> None:
+    merges = [folded.record.latest("merged_into") for folded in part]
     await tx.execute(
         """
         INSERT INTO record (kind, id, document, parent, merged_into, merged_sequence)
         SELECT kind, id, document::json, parent, merged_into, merged_sequence
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+        FROM unnest($1::text::text[], $2::text::text[], $3::text[], $4::text::text[],
+                    $5::text::text[], $6::text::text[])
              AS new(kind, id, document, parent, merged_into, merged_sequence)
         ON CONFLICT (kind, id) DO UPDATE SET
             document = excluded.document, parent = excluded.parent,
             merged_into = excluded.merged_into, merged_sequence = excluded.merged_sequence
         """,
-        [folded.kind for folded in changed],
-        [folded.id for folded in changed],
-        [encode_record(folded.record) for folded in changed],
-        [folded.parent for folded in changed],
-        [folded.merged_into for folded in changed],
-        [None if said is None or said.value is None else said.sequence for said in merges],
+        array_text([folded.kind for folded in part]),
+        array_text([folded.id for folded in part]),
+        documents,
+        array_text([folded.parent for folded in part]),
+        array_text([folded.merged_into for folded in part]),
+        array_text(
+            [None if said is None or said.value is None else said.sequence for said in merges]
+        ),
     )

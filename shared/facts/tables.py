@@ -12,13 +12,14 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSON
 
 
 def add_fact_tables(metadata: MetaData) -> None:
-    """Records, roots, marks and the version of reference data.
+    """Records, roots, marks, the version of reference data, and traces that go on.
 
     Documents are `json`, not `jsonb`: they are read and written whole, and their text must come
     back as it was written, so that "nothing changed" is a comparison of texts.
@@ -67,4 +68,17 @@ def add_fact_tables(metadata: MetaData) -> None:
         Column("only_row", Integer, primary_key=True, server_default="1"),
         Column("version", BigInteger, nullable=False),
         Column("code_version", Integer, nullable=False),
+    )
+    # Only written while traces are on. A crash empties it, which ends traces and nothing else.
+    Table(
+        "trace_cause",
+        metadata,
+        Column("number", BigInteger, Identity(always=True), primary_key=True),
+        Column("event_id", Text(collation="C"), nullable=False),
+        Column("subject", Text(collation="C"), nullable=False),
+        Column("traceparent", Text, nullable=False),
+        Column("noted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Index("ix_trace_cause_event_id", "event_id"),
+        Index("ix_trace_cause_subject_number", "subject", "number"),
+        prefixes=["UNLOGGED"],
     )

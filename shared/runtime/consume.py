@@ -10,11 +10,11 @@ is read back. Kafka's own committed offsets follow for lag graphs only.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
@@ -27,12 +27,28 @@ from aiokafka.errors import (
 )
 
 from shared.db.pool import Connection, Pool
-from shared.errors import InvalidValue
 from shared.events.catalogue import PARTITIONS
-from shared.events.envelope import Envelope, decode
 from shared.kafka.clients import ensure_topics, make_consumer, stop_quietly
+from shared.runtime.ahead import POLL_TIMEOUT_MS, Ahead, NotFollowingError
 from shared.runtime.dead_letters import DeadLetter, bury
 from shared.runtime.failpoints import failpoint
+from shared.runtime.messages import (
+    Handler,
+    Message,
+    Readout,
+    Subscription,
+    add_readout,
+    letter_of,
+    read_records,
+)
+from shared.runtime.positions import (
+    Claim,
+    Move,
+    begin_partition,
+    claim_partitions,
+    move_positions,
+)
+from shared.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
@@ -40,19 +56,21 @@ if TYPE_CHECKING:
 
     from shared.telemetry.catalogue import Telemetry
 
+__all__ = ["BATCH_RECORDS", "Consumer", "FencedError", "Handler", "Message", "Subscription"]
+
 BATCH_RECORDS = 5_000
-POLL_TIMEOUT_MS = 100
-LAG_INTERVAL_S = 5.0
 RETRY_S = 1.0
 TRANSACTION_TRIES = 5
 """Serialisation failures, deadlocks and lock timeouts are tried again this often."""
+
+ALLOCATIONS_A_COLLECTION = 50_000
+"""A batch makes tens of thousands of objects that live until its commit. Python looks for cycles
+among them after every 700 by default, which took a quarter of the time and found nothing."""
 
 DEAD_LETTER_RUN = 20
 """So many records in a row that a handler refuses stall the partition: rather a bad deploy."""
 
 log = structlog.get_logger()
-
-Reader = Callable[[Envelope], Any]
 
 RETRIED = (
     asyncpg.SerializationError,
@@ -62,6 +80,7 @@ RETRIED = (
 BROKEN = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -80,34 +99,7 @@ class FencedError(Exception):
     """The position was not where this worker left it: somebody else owns the partition."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One readable event of a batch; `body` is what the subscription's reader made of it."""
-
-    topic: str
-    partition: int
-    message_offset: int
-    envelope: Envelope
-    body: Any
-
-
-Handler = Callable[[Connection, Sequence[Message]], Coroutine[Any, Any, None]]
-"""What a service does with a batch, in the batch's transaction; any exception rolls it back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """Topics (without prefix), how each event type is read, and which types are none of ours."""
-
-    topics: Sequence[str]
-    readers: Mapping[str, Reader]
-    ignored: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class _Claim:
-    epoch: int
-    next_offset: int
+_Claim = Claim
 
 
 class _Rebalanced(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
@@ -146,10 +138,20 @@ class Consumer:
     _claims: dict[TopicPartition, _Claim] = field(default_factory=dict)
     _stalled: set[TopicPartition] = field(default_factory=set)
     _rebalanced: _Rebalanced = field(default_factory=_Rebalanced)
-    _lag_seen_s: float = 0.0
+    _progress: Progress = field(init=False)
+    _ahead: Ahead = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ahead = Ahead(self.batch_records, self._read)
+        self._progress = Progress(self.telemetry, self.subscription.topics, self._plain)
+
+    def catching_up(self) -> bool:
+        """Whether much is waiting to be read, so that work that can wait had better wait."""
+        return self._progress.catching_up()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume; begin anew with a fresh client after an error of the broker."""
+        gc.set_threshold(ALLOCATIONS_A_COLLECTION)
         while not stop.is_set():
             consumer = make_consumer(
                 self.bootstrap,
@@ -171,6 +173,7 @@ class Consumer:
                 await asyncio.sleep(RETRY_S)
             finally:
                 self._claims.clear()
+                await self._ahead.drop()
                 await stop_quietly(consumer)
 
     async def _step(self, consumer: AIOKafkaConsumer) -> None:
@@ -178,40 +181,29 @@ class Consumer:
             # A rebalance drops positions, also of partitions that stay.
             self._rebalanced.happened = False
             self._claims.clear()
+        if not self._claims:
+            # Before positions are sought again, or what it polls would be missing after them.
+            await self._ahead.drop()
         await self._claim_missing(consumer)
         ready = [tp for tp in self._claims if tp not in self._stalled]
         if not ready:
             await asyncio.sleep(POLL_TIMEOUT_MS / 1000)
             return
         try:
-            polled = await consumer.getmany(
-                *ready, timeout_ms=POLL_TIMEOUT_MS, max_records=self.batch_records
-            )
-        except (NoOffsetForPartitionError, IllegalStateError):
+            polled = await self._ahead.poll(consumer, self._claims, ready)
+        except (NotFollowingError, NoOffsetForPartitionError, IllegalStateError):
             self._claims.clear()
             return
         except OffsetOutOfRangeError as error:
             self._stall_outside_log(error)
             return
-        await self._watch_lag(consumer)
-        await failpoint("consume.polled")
+        await self._progress.watch_lag(
+            consumer, {tp: claim.next_offset for tp, claim in self._claims.items()}
+        )
         batch = self._from_position(polled)
         if batch:
+            await failpoint("consume.polled")
             await self._apply(consumer, batch)
-
-    async def _watch_lag(self, consumer: AIOKafkaConsumer) -> None:
-        """How far the claimed partitions are behind their logs, now and then."""
-        if time.monotonic() - self._lag_seen_s < LAG_INTERVAL_S:
-            return
-        self._lag_seen_s = time.monotonic()
-        behind = dict.fromkeys(self.subscription.topics, 0)
-        ends = await consumer.end_offsets(list(self._claims))
-        for tp, claim in self._claims.items():
-            behind[self._plain(tp.topic)] += max(0, ends[tp] - claim.next_offset)
-        for topic, records in behind.items():
-            self.telemetry.lag_records.labels(topic=topic).set(records)
-            if not records:
-                self.telemetry.lag_s.labels(topic=topic).set(0)
 
     def _topics(self) -> dict[str, int]:
         wanted = {*self.subscription.topics, *self.own_topics}
@@ -249,38 +241,14 @@ class Consumer:
         await failpoint("consume.claimed")
 
     async def _claim(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, _Claim]:
-        rows = await self.pool.fetch(
-            """
-            INSERT INTO consumer_offset (consumer_group, topic, partition, epoch, next_offset)
-            SELECT $1, topic, partition, 1, -1
-            FROM unnest($2::text[], $3::int[]) AS claimed(topic, partition)
-            ORDER BY topic, partition
-            ON CONFLICT (consumer_group, topic, partition)
-            DO UPDATE SET epoch = consumer_offset.epoch + 1
-            RETURNING topic, partition, epoch, next_offset
-            """,
-            self.group,
-            [self._plain(tp.topic) for tp in partitions],
-            [tp.partition for tp in partitions],
-        )
-        return {
-            TopicPartition(self.topic_prefix + row["topic"], row["partition"]): _Claim(
-                row["epoch"], row["next_offset"]
-            )
-            for row in rows
-        }
+        places = {(self._plain(tp.topic), tp.partition): tp for tp in partitions}
+        claims = await claim_partitions(self.pool, self.group, list(places))
+        return {places[place]: claim for place, claim in claims.items()}
 
     async def _begin(self, tp: TopicPartition, claim: _Claim, start: int) -> int:
         """A group's first position in a partition is the beginning of its log."""
-        await self.pool.execute(
-            "UPDATE consumer_offset SET next_offset = $5 WHERE consumer_group = $1 "
-            "AND topic = $2 AND partition = $3 AND epoch = $4 AND next_offset = -1",
-            self.group,
-            self._plain(tp.topic),
-            tp.partition,
-            claim.epoch,
-            start,
-        )
+        first = Claim(claim.epoch, start)
+        await begin_partition(self.pool, self.group, self._plain(tp.topic), tp.partition, first)
         return start
 
     def _from_position(
@@ -298,6 +266,7 @@ class Consumer:
     async def _apply(
         self, consumer: AIOKafkaConsumer, batch: dict[TopicPartition, list[ConsumerRecord]]
     ) -> None:
+        self._ahead.begin(consumer, self._claims, batch)
         try:
             await self._with_retries(batch)
         except FencedError:
@@ -349,7 +318,7 @@ class Consumer:
         With `buried` given, the records are not handled but kept as these dead letters.
         """
         started = time.perf_counter()
-        messages, unreadable = ([], buried) if buried is not None else self._read(batch)
+        messages, unreadable = ([], list(buried)) if buried is not None else self._readout(batch)
         connection = await self.pool.acquire()
         try:
             transaction = connection.transaction()
@@ -372,63 +341,35 @@ class Consumer:
             await self.pool.release(connection)
         for tp, records in batch.items():
             self._claims[tp].next_offset = records[-1].offset + 1
-        self._observe(batch, messages, unreadable, time.perf_counter() - started)
+        self._progress.committed(batch, (messages, unreadable), time.perf_counter() - started)
 
     async def _move_positions(
         self, tx: Connection, batch: Mapping[TopicPartition, list[ConsumerRecord]]
     ) -> None:
         """The fence: every position moves from where this worker's claim left it, or none does."""
-        order = sorted(batch)
-        claims = [self._claims[tp] for tp in order]
-        moved = await tx.fetch(
-            """
-            WITH mine AS (
-                SELECT o.ctid, m.ends FROM consumer_offset o
-                JOIN unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
-                     AS m(topic, partition, epoch, starts, ends)
-                  ON o.consumer_group = $1 AND o.topic = m.topic AND o.partition = m.partition
-                 AND o.epoch = m.epoch AND o.next_offset = m.starts
-                ORDER BY o.topic, o.partition
-                FOR UPDATE OF o
+        moves = [
+            Move(
+                self._plain(tp.topic),
+                tp.partition,
+                self._claims[tp].epoch,
+                self._claims[tp].next_offset,
+                batch[tp][-1].offset + 1,
             )
-            UPDATE consumer_offset o SET next_offset = mine.ends
-            FROM mine WHERE o.ctid = mine.ctid
-            RETURNING o.topic
-            """,
-            self.group,
-            [self._plain(tp.topic) for tp in order],
-            [tp.partition for tp in order],
-            [claim.epoch for claim in claims],
-            [claim.next_offset for claim in claims],
-            [batch[tp][-1].offset + 1 for tp in order],
-        )
-        if len(moved) != len(order):
+            for tp in sorted(batch)
+        ]
+        if await move_positions(tx, self.group, moves) != len(moves):
             raise FencedError
 
-    def _read(
-        self, batch: Mapping[TopicPartition, list[ConsumerRecord]]
-    ) -> tuple[list[Message], list[DeadLetter]]:
-        messages: list[Message] = []
-        letters: list[DeadLetter] = []
-        readers = self.subscription.readers
+    def _readout(self, batch: Mapping[TopicPartition, list[ConsumerRecord]]) -> Readout:
+        """What `batch` says; at once where it was read while the one before it was under way."""
+        known = self._ahead.readout_of(batch)
+        return self._read(batch) if known is None else known
+
+    def _read(self, batch: Mapping[TopicPartition, list[ConsumerRecord]]) -> Readout:
+        readout: Readout = ([], [])
         for tp, records in batch.items():
-            topic = self._plain(tp.topic)
-            for record in records:
-                try:
-                    envelope = decode(record.value or b"")
-                    reader = readers.get(envelope.type)
-                    if reader is None:
-                        if envelope.type in self.subscription.ignored:
-                            continue
-                        letters.append(_letter(topic, record, "unknown_type", envelope.type))
-                        continue
-                    messages.append(
-                        Message(topic, record.partition, record.offset, envelope, reader(envelope))
-                    )
-                except InvalidValue as error:
-                    detail = f"{error.pointer or '/'}: {error.message}"
-                    letters.append(_letter(topic, record, "unreadable", detail))
-        return messages, letters
+            add_readout(readout, read_records(self.subscription, self._plain(tp.topic), records))
+        return readout
 
     async def _isolate(self, batch: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         """Halve a batch that its handler refuses, down to the records that are at fault.
@@ -456,7 +397,7 @@ class Consumer:
                         log.error("consume.stalled", topic=tp.topic, partition=tp.partition)  # noqa: TRY400 - traced per record already
                         self._stall(tp)
                         break
-                    letter = _letter(
+                    letter = letter_of(
                         self._plain(tp.topic),
                         part[0],
                         "handler",
@@ -475,38 +416,8 @@ class Consumer:
         self._stalled.add(tp)
         self._claims.pop(tp, None)
 
-    def _observe(
-        self,
-        batch: Mapping[TopicPartition, list[ConsumerRecord]],
-        messages: Sequence[Message],
-        letters: Sequence[DeadLetter],
-        elapsed_s: float,
-    ) -> None:
-        self.telemetry.batch_records.observe(sum(len(records) for records in batch.values()))
-        self.telemetry.batch_s.labels(outcome="committed").observe(elapsed_s)
-        for topic, count in Counter(message.topic for message in messages).items():
-            self.telemetry.facts_accepted.labels(topic=topic).inc(count)
-        for letter in letters:
-            self.telemetry.dead_letters.labels(topic=letter.topic, cause=letter.cause).inc()
-        now_ms = time.time() * 1000
-        for tp, records in batch.items():
-            lag_s = max(0.0, (now_ms - records[-1].timestamp) / 1000)
-            self.telemetry.lag_s.labels(topic=self._plain(tp.topic)).set(lag_s)
-
     def _plain(self, topic: str) -> str:
         return topic.removeprefix(self.topic_prefix)
-
-
-def _letter(topic: str, record: ConsumerRecord, cause: str, detail: str) -> DeadLetter:
-    return DeadLetter(
-        topic=topic,
-        partition=record.partition,
-        message_offset=record.offset,
-        subject=(record.key or b"").decode(errors="replace"),
-        cause=cause,
-        detail=detail,
-        value=record.value or b"",
-    )
 
 
 async def _roll_back(connection: Connection, transaction: asyncpg.transaction.Transaction) -> None:

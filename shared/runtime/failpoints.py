@@ -5,6 +5,10 @@ action `kill` (SIGKILL to itself), `stop` (SIGSTOP), `error`, `cancel` or `sleep
 acts at that hit only, counted from 1 (default: the first). With a folder it acts once over all
 restarts of a process, from that hit on, and not before the folder holds a file `armed`; what acted
 leaves a file `<process>.<name>` there.
+
+`@<folder>` alone lets a test direct running processes. Whoever reaches a failpoint while the folder
+holds an order, a file called as the failpoint that contains the action, takes it: it renames the
+order to `<name>.<process id>` and acts. The action `hold` waits there until that file is removed.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from pathlib import Path
 from shared.errors import AttainError, Misconfigured
 
 VARIABLE = "ATTAIN_FAILPOINTS"
+DIRECTED = "@"
+HOLD_POLL_S = 0.01
 
 NAMES = frozenset(
     {
@@ -66,12 +72,37 @@ Hook = Callable[[], Awaitable[None]]
 _armed: dict[str, _Armed | Hook] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class _Director:
+    """Passes on to this process what a folder orders at one failpoint."""
+
+    name: str
+    folder: Path
+
+    async def __call__(self) -> None:
+        taken = self.folder / f"{self.name}.{os.getpid()}"
+        try:
+            (self.folder / self.name).rename(taken)
+        except FileNotFoundError:
+            return
+        action = taken.read_text(encoding="ascii")
+        if action == "hold":
+            while taken.exists():  # noqa: ASYNC110 - another process removes it
+                await asyncio.sleep(HOLD_POLL_S)
+        else:
+            await _do(self.name, action)
+
+
 def arm(specification: str, process: str = "") -> None:
     """Arm failpoints from text, replacing what was armed. Raises Misconfigured.
 
     process: how this process calls itself in the files it leaves.
     """
     _armed.clear()
+    if specification.startswith(DIRECTED):
+        orders = Path(specification.removeprefix(DIRECTED))
+        _armed.update({name: _Director(name, orders) for name in NAMES})
+        return
     for entry in filter(None, (part.strip() for part in specification.split(";"))):
         name, _, action = entry.partition("=")
         action, _, folder = action.partition("!")
@@ -125,14 +156,18 @@ async def _act(name: str, armed: _Armed) -> None:
             return
     elif armed.hits < armed.hit or not _first_time(name, armed, armed.folder):
         return
-    if armed.action == "kill":
+    await _do(name, armed.action)
+
+
+async def _do(name: str, action: str) -> None:
+    if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    elif armed.action == "stop":
+    elif action == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
-    elif armed.action == "error":
+    elif action == "error":
         msg = f"failpoint {name}"
         raise FailpointError(msg)
-    elif armed.action == "cancel":
+    elif action == "cancel":
         raise asyncio.CancelledError
     else:
-        await asyncio.sleep(float(armed.action.removeprefix("sleep:")))
+        await asyncio.sleep(float(action.removeprefix("sleep:")))

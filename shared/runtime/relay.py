@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from shared.kafka.clients import make_producer, stop_quietly
 from shared.runtime.failpoints import failpoint
 from shared.runtime.ticks import Periodic
+from shared.runtime.tracing import publishing
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
@@ -49,15 +50,16 @@ class Relay:
     bootstrap: str
     topic_prefix: str
     service: str
-    telemetry: Telemetry | None = None
+    telemetry: Telemetry
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish, and show how much waits, also while the broker is away."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._relay(stop))
-            if self.telemetry is not None:
-                count = partial(self._count_waiting, self.telemetry)
-                tasks.create_task(Periodic("outbox", COUNT_INTERVAL_S, count).run(stop))
+            relaying = tasks.create_task(self._relay(stop))
+            tasks.create_task(Periodic("outbox", COUNT_INTERVAL_S, self._count_waiting).run(stop))
+            # A group passes over a task that was cancelled: without this the relay would be gone
+            # and the process live on.
+            await relaying
 
     async def _relay(self, stop: asyncio.Event) -> None:
         """Hold the advisory lock, publish, and begin anew after any error."""
@@ -70,6 +72,7 @@ class Relay:
                 TimeoutError,
                 asyncpg.PostgresError,
                 asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
             ) as error:
                 log.warning("relay.retry", service=self.service, error=type(error).__name__)
                 await _pause(stop, RETRY_S)
@@ -94,6 +97,19 @@ class Relay:
         if not rows:
             return 0
         await failpoint("relay.read")
+        with publishing(self.telemetry.traces, rows):
+            await self._send(producer, rows)
+        await failpoint("relay.sent")
+        await connection.execute(
+            "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])",
+            [row["id"] for row in rows],
+        )
+        await failpoint("relay.marked")
+        for topic, count in Counter(row["topic"] for row in rows).items():
+            self.telemetry.outbox_published.labels(topic=topic).inc(count)
+        return len(rows)
+
+    async def _send(self, producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
         async with asyncio.timeout(SEND_TIMEOUT_S):
             sent = [
                 await producer.send(
@@ -102,20 +118,10 @@ class Relay:
                 for row in rows
             ]
             await asyncio.gather(*sent)
-        await failpoint("relay.sent")
-        await connection.execute(
-            "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])",
-            [row["id"] for row in rows],
-        )
-        await failpoint("relay.marked")
-        if self.telemetry is not None:
-            for topic, count in Counter(row["topic"] for row in rows).items():
-                self.telemetry.outbox_published.labels(topic=topic).inc(count)
-        return len(rows)
 
-    async def _count_waiting(self, telemetry: Telemetry) -> None:
+    async def _count_waiting(self) -> None:
         waiting = await self.pool.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
-        telemetry.outbox_waiting.set(waiting)
+        self.telemetry.outbox_waiting.set(waiting)
 
 
 async def prune_outbox(pool: Pool) -> None:

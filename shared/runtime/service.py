@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from shared.runtime.lifecycle import Task, run_until_signal
 from shared.settings import ServiceSettings, load
 from shared.telemetry.catalogue import Telemetry
 from shared.telemetry.logs import configure_logging
+from shared.telemetry.traces import is_wanted, sampling_of, traces_of
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -117,6 +119,8 @@ def main(service: Service[S], arguments: Sequence[str] | None = None) -> int:
 
 def _run(service: Service[S], settings: S, command: str) -> int:
     if command == "check-config":
+        is_wanted(os.environ)
+        sampling_of(os.environ)
         sys.stdout.write(f"{service.name}: the configuration is complete\n")
     elif command == "migrate":
         # Alembic and SQLAlchemy take a second to import, which no other command needs.
@@ -149,11 +153,13 @@ async def _live(service: Service[S], settings: S, command: str) -> None:
 async def build_parts(name: str, settings: S) -> Parts[S]:
     """Connect to the database, waiting a while for it, and build what the process shares."""
     closing: list[Callable[[], Awaitable[Any]]] = []
+    traces = traces_of(name)
+    closing.append(traces.close)
     client = create_client(service=name)
     closing.append(client.aclose)
     verifier = create_verifier(settings, client)
     pool = await _connect(name, settings)
-    return Parts(name, settings, pool, Telemetry(name), verifier, closing)
+    return Parts(name, settings, pool, Telemetry(name, traces), verifier, closing)
 
 
 async def _connect(name: str, settings: ServiceSettings) -> Pool:

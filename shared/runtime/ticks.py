@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
 
 from shared.clock import WallClock
+from shared.db.pool import DATABASE_ERRORS
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -34,7 +34,7 @@ class Periodic:
         while not stop.is_set():
             try:
                 more = await self.work()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("tick.retry", tick=self.name, error=type(error).__name__)
                 await _pause(stop, RETRY_S)
                 continue

@@ -15,6 +15,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
+import msgspec
+
 from shared.clock import parse_instant, to_epoch_ms
 from shared.facts.deal import DealTimeline, Span, Won
 from shared.facts.record import Record
@@ -62,8 +64,7 @@ class Cell(NamedTuple):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class DealSpan:
+class DealSpan(msgspec.Struct, frozen=True, gc=False):
     """A deal during [valid_from_ms, valid_to_ms): the row that pipeline and as-of reads use.
 
     people: the credited people of a won deal, else its owner. probability: 0 to 1; the deal's own
@@ -162,16 +163,18 @@ def _won_cells(
     cells = []
     if won.owner is not None:
         cells.append(cell(WON_DEALS, won.owner, amount))
-    if not won.credited:
+    credited = won.credited
+    if not credited:
         return cells
     if not won.splits_add_up:
         total = sum(won.splits.values(), Fraction(0))
         hygiene.append(HygieneItem("split_sum", f"the splits sum to {total}, not to 1"))
         return cells
     if priced:
-        parts = allocate(amount, won.credited, currency)
+        alone = len(credited) == 1
+        parts = dict.fromkeys(credited, amount) if alone else allocate(amount, credited, currency)
         cells += [cell(BOOKED, person, part) for person, part in parts.items()]
-        cells.append(cell(BOOKED_WHOLE, people_key(won.credited), amount))
+        cells.append(cell(BOOKED_WHOLE, people_key(credited), amount))
         cells += [
             cell(OVERLAY, person, _share_of(amount, share, currency))
             for person, share in won.overlays.items()
@@ -257,27 +260,27 @@ def _row(deal: DealTimeline, span: Span) -> DealSpan:
         elif deal.lost is not None:
             closed_ms = deal.lost.instant_ms
     return DealSpan(
-        deal_id=deal.deal_id,
-        valid_from_ms=span.start_ms,
-        valid_to_ms=span.end_ms,
-        status=span.status,
-        stage=span.stage,
-        stage_name=span.stage if rule is None else rule.name,
-        pipeline=span.pipeline,
-        owner=span.owner,
-        people=people,
-        amount=span.amount,
-        currency=deal.currency,
-        close_date=span.close_date,
-        probability=probability,
-        category=category,
-        stage_entered_ms=span.stage_entered_ms,
-        created_ms=deal.created_ms,
-        credit_ms=credit_ms,
-        closed_ms=closed_ms,
-        deal_type=deal.deal_type,
-        account=deal.account,
-        name=deal.name,
+        deal.deal_id,
+        span.start_ms,
+        span.end_ms,
+        span.status,
+        span.stage,
+        span.stage if rule is None else rule.name,
+        span.pipeline,
+        span.owner,
+        people,
+        span.amount,
+        deal.currency,
+        span.close_date,
+        probability,
+        category,
+        span.stage_entered_ms,
+        deal.created_ms,
+        credit_ms,
+        closed_ms,
+        deal.deal_type,
+        deal.account,
+        deal.name,
     )
 
 

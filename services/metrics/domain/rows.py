@@ -28,8 +28,7 @@ from services.metrics.domain.contributions import (
     DealSpan,
     people_key,
 )
-from shared.clock import parse_instant, to_epoch_ms
-from shared.facts.deal import DealTimeline, Lost, Won, project_deal
+from shared.facts.deal import DealTimeline, Lost, Won, closing_before
 from shared.facts.record import Record
 from shared.facts.reference import LOST, WON, Identities, StageMaps
 from shared.money import allocate
@@ -87,73 +86,59 @@ def deal_rows(
     """The rows of a deal that counts, from its projected spans; none when it does not."""
     rows = []
     for span in spans:
-        known = deal
+        won, lost = deal.won, deal.lost
         if span.status in CLOSED and span.valid_to_ms is not None:
-            known = _until(record, deal, span.valid_to_ms, reference)
-        rows.append(_row(span, known, reference))
+            won, lost = closing_before(
+                record,
+                deal,
+                span.valid_to_ms,
+                reference.stage_maps,
+                reference.identities,
+                reference.reopen_grace,
+            )
+        rows.append(_row(span, won, lost, reference))
     return tuple(rows)
 
 
-def _until(record: Record, deal: DealTimeline, end_ms: int, reference: Reference) -> DealTimeline:
-    """The deal by what was said before `end_ms`; a closing that is stated for later is not yet."""
-    fields = dict(record.fields)
-    closed_at = record.value("closed_at")
-    if closed_at is not None and to_epoch_ms(parse_instant(closed_at)) >= end_ms:
-        fields.pop("closed_at", None)
-    limit = f"{end_ms:015d}"
-    history = {}
-    for name, kept in record.history.items():
-        before = [said for said in kept if said.sequence < limit]
-        if before:
-            history[name] = before
-    return project_deal(
-        deal.deal_id,
-        Record(fields=fields, history=history),
-        reference.stage_maps,
-        reference.identities,
-        reference.reopen_grace,
-    )
-
-
-def _row(span: DealSpan, deal: DealTimeline, reference: Reference) -> DealRow:
+def _row(span: DealSpan, won: Won | None, lost: Lost | None, reference: Reference) -> DealRow:
     closed: Won | Lost | None = None
     outcome = shares = None
-    concerned = {span.owner}
-    if span.status == WON and deal.won is not None:
-        closed, outcome = deal.won, WON_DEALS
-        concerned |= set(deal.won.credited) | set(deal.won.overlays)
-        shares = _shares_text(deal.won.splits)
-    elif span.status == LOST and deal.lost is not None:
-        closed = deal.lost
-        reason = (deal.lost.reason or "").strip().lower()
+    seen_by = span.owner or ""
+    if span.status == WON and won is not None:
+        closed, outcome = won, WON_DEALS
+        shares = _shares_text(won.splits)
+        concerned = {span.owner, won.owner, *won.credited, *won.overlays}
+        seen_by = people_key(person for person in concerned if person)
+    elif span.status == LOST and lost is not None:
+        closed = lost
+        reason = (lost.reason or "").strip().lower()
         outcome = NO_DECISION if reason in reference.no_decision_reasons else LOST_DEALS
-    if closed is not None:
-        concerned.add(closed.owner)
+        seen_by = people_key(person for person in (span.owner, lost.owner) if person)
     return DealRow(
-        deal_id=span.deal_id,
-        valid_from_ms=span.valid_from_ms,
-        valid_to_ms=span.valid_to_ms,
-        status=span.status,
-        stage=span.stage,
-        stage_name=span.stage_name,
-        pipeline=span.pipeline,
-        owner=span.owner,
-        seen_by=people_key(person for person in concerned if person),
-        amount=span.amount,
-        currency=span.currency,
-        close_date=span.close_date,
-        probability=span.probability,
-        category=span.category,
-        stage_entered_ms=span.stage_entered_ms,
-        created_ms=span.created_ms,
-        outcome=outcome,
-        closed_ms=None if closed is None else closed.instant_ms,
-        closed_owner=None if closed is None else closed.owner,
-        closed_amount=None if closed is None else closed.amount,
-        shares=shares,
-        deal_type=span.deal_type,
-        account=span.account,
-        name=span.name,
+        span.deal_id,
+        span.valid_from_ms,
+        span.valid_to_ms,
+        span.status,
+        span.stage,
+        span.stage_name,
+        span.pipeline,
+        span.owner,
+        seen_by,
+        span.amount,
+        span.currency,
+        span.close_date,
+        span.probability,
+        span.category,
+        span.stage_entered_ms,
+        span.created_ms,
+        outcome,
+        None if closed is None else closed.instant_ms,
+        None if closed is None else closed.owner,
+        None if closed is None else closed.amount,
+        shares,
+        span.deal_type,
+        span.account,
+        span.name,
     )
 
 

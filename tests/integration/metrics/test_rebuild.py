@@ -13,7 +13,7 @@ from shared.errors import Misconfigured
 from shared.events.catalogue import METRICS_SIGNALS
 from tests.integration.metrics.company import at, deal
 from tests.integration.metrics.harness import consuming, running
-from tests.integration.metrics.test_order import history
+from tests.integration.metrics.life import history
 
 
 async def test_two_consumers_and_a_rebuild_agree(
