@@ -52,8 +52,7 @@ def to_epoch_ms(instant: datetime) -> int:
 
 def to_text(instant: datetime) -> str:
     """RFC 3339 in UTC with milliseconds and `Z`: of one width, so that text order is time order."""
-    utc = instant.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_instant(text: str) -> datetime:
@@ -61,10 +60,10 @@ def parse_instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        msg = f"{text[:40]!r} is no instant; write it like 2025-03-31T09:30:00Z"
+        msg = "this is no instant; write it like 2025-03-31T09:30:00Z"
         raise InvalidValue(msg) from None
     if instant.tzinfo is None:
-        msg = f"{text[:40]!r} has no offset from UTC; write it with Z or +hh:mm"
+        msg = "this has no offset from UTC; write it with Z or +hh:mm"
         raise InvalidValue(msg)
     return instant.astimezone(UTC)
 
@@ -74,5 +73,5 @@ def parse_day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        msg = f"{text[:40]!r} is no calendar date; write it like 2025-03-31"
+        msg = "this is no calendar date; write it like 2025-03-31"
         raise InvalidValue(msg) from None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
+from opentelemetry.trace import SpanKind
 
 from services.ingest import store
 from services.ingest.adapters import ADAPTERS
+from services.ingest.batches import Message
 from services.ingest.cipher import SecretCipher
 from services.ingest.domain.checks import Unacceptable
 from services.ingest.domain.cloudevents import (
@@ -29,9 +30,10 @@ from services.ingest.domain.translation import (
     Reject,
     Translation,
 )
-from services.ingest.publisher import DATABASE_ERRORS, Message, NotDurable, Publisher, message_of
+from services.ingest.publisher import NotDurable, Publisher, message_of
 from services.ingest.sources import Sources
 from shared.clock import Clock
+from shared.db.pool import DATABASE_ERRORS
 from shared.errors import InvalidValue, Refused
 from shared.events.deliveries import delivery_envelope, kept_headers
 from shared.events.envelope import Envelope
@@ -40,6 +42,7 @@ from shared.ids import derived_id
 from shared.runtime.failpoints import failpoint
 from shared.telemetry.catalogue import Telemetry
 from shared.telemetry.logs import redact_text
+from shared.telemetry.traces import Key, child_span
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -194,12 +197,17 @@ def _kept_in_parts(
 
 async def _publish(ingest: Ingest, raw: Sequence[Envelope], facts: Sequence[Envelope]) -> None:
     messages = [message_of(envelope) for envelope in (*raw, *facts)]
-    await ingest.publisher.publish(messages)
+    with child_span("publish", SpanKind.PRODUCER) as span:
+        kept = await ingest.publisher.publish(messages)
+        span.set_attribute(Key.KEPT, kept)
     _count(ingest, messages)
 
 
 def _count(ingest: Ingest, messages: Sequence[Message]) -> None:
-    for topic, number in Counter(message.topic for message in messages).items():
+    counts: dict[str, int] = {}
+    for message in messages:
+        counts[message.topic] = counts.get(message.topic, 0) + 1
+    for topic, number in counts.items():
         ingest.telemetry.facts_accepted.labels(topic).inc(number)
 
 

@@ -11,13 +11,15 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import asyncpg
+import msgspec
 import structlog
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from services.ingest.batches import Batches, Message
 from services.ingest.store import bounded_transaction, insert_outbox
+from shared.db.pool import DATABASE_ERRORS
 from shared.errors import Refused
 from shared.events.catalogue import RECORD_KIND_BY_TYPE, RECORD_KINDS, topics
 from shared.events.deliveries import DELIVERY
@@ -30,6 +32,7 @@ from shared.kafka.clients import (
     stop_quietly,
 )
 from shared.runtime.failpoints import failpoint
+from shared.telemetry.traces import current_traceparent
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
@@ -50,17 +53,7 @@ RETRY_S = 0.25
 MAX_RETRY_S = 2.0
 """Pauses between attempts to reach Kafka, doubled up to this: recovery shows within about 2 s."""
 
-DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-
 log = structlog.get_logger()
-
-
-class Message(NamedTuple):
-    """One record for Kafka. topic: without the deployment's prefix."""
-
-    topic: str
-    key: bytes
-    value: bytes
 
 
 class Kept(StrEnum):
@@ -83,6 +76,9 @@ class NotDurable(Refused):
 
 def message_of(envelope: Envelope) -> Message:
     """`envelope`, encoded once for wherever it goes. Raises Refused (413) when it is too large."""
+    if envelope.traceparent is None and (here := current_traceparent()) is not None:
+        # What the sender stated stays: that is where the event's trace begins.
+        envelope = msgspec.structs.replace(envelope, traceparent=here)
     kind = RECORD_KIND_BY_TYPE.get(envelope.type)
     topic = DELIVERY.topic if kind is None else kind.topic
     message = Message(topic, envelope.subject.encode(), encode(envelope))
@@ -124,10 +120,6 @@ class Publisher:
             raise NotDurable from None
 
 
-class _Lost(Exception):
-    """The producer did not acknowledge everything."""
-
-
 class KafkaLane:
     """The idempotent producer behind a circuit breaker.
 
@@ -143,77 +135,54 @@ class KafkaLane:
         self._prefix = prefix
         self._replication = replication
         self._timeout_s = timeout_s
-        self._producer: AIOKafkaProducer | None = None
+        self._batches: Batches | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._proven = False
         self._probing = False
         self._topics_exist = False
         self._bytes_in_flight = 0
-        self._sending: set[asyncio.Task[None]] = set()
         self._wanted = asyncio.Event()
         self._wanted.set()
 
     @property
     def is_open(self) -> bool:
         """Whether deliveries may go to Kafka, the trying one included."""
-        return self._producer is not None
+        return self._batches is not None
 
     async def send(self, messages: Sequence[Message]) -> bool:
         """Whether every one of `messages` was acknowledged in time. Raises nothing."""
-        producer = self._producer
+        batches = self._batches
         size = sum(len(message.value) for message in messages)
-        if producer is None or self._bytes_in_flight + size > MAX_BYTES_IN_FLIGHT:
+        if batches is None or self._bytes_in_flight + size > MAX_BYTES_IN_FLIGHT:
             return False
         if self._proven:
-            return await self._attempt(producer, messages, size)
+            return await self._attempt(batches, messages, size)
         if self._probing:
             return False
         self._probing = True
         try:
-            acknowledged = await self._attempt(producer, messages, size)
+            acknowledged = await self._attempt(batches, messages, size)
         finally:
             self._probing = False
-        self._proven = acknowledged and self._producer is producer
+        self._proven = acknowledged and self._batches is batches
         return acknowledged
 
-    async def _attempt(
-        self, producer: AIOKafkaProducer, messages: Sequence[Message], size: int
-    ) -> bool:
+    async def _attempt(self, batches: Batches, messages: Sequence[Message], size: int) -> bool:
         self._bytes_in_flight += size
-        # Inside aiokafka futures are shared between callers; a task that is only waited for, and
-        # never cancelled, cannot take another delivery's future with it.
-        sending = asyncio.create_task(self._send_all(producer, messages))
-        self._sending.add(sending)
-        sending.add_done_callback(self._forget)
         try:
-            await asyncio.wait((sending,), timeout=self._timeout_s)
+            lost = await batches.send(messages, timeout_s=self._timeout_s)
         finally:
             self._bytes_in_flight -= size
-        if sending.done() and not sending.cancelled() and sending.exception() is None:
-            return True
-        self._trip(producer, _cause(sending))
-        return False
+        if lost is not None:
+            self._trip(batches, lost)
+        return lost is None
 
-    async def _send_all(self, producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
-        acknowledged = _Acknowledgements(len(messages))
-        for topic, key, value in messages:
-            future = await producer.send(self._prefix + topic, key=key, value=value)
-            future.add_done_callback(acknowledged.told)
-        error = await acknowledged.all
-        if error is not None:
-            raise _Lost from error
-
-    def _forget(self, sending: asyncio.Task[None]) -> None:
-        self._sending.discard(sending)
-        if not sending.cancelled():
-            sending.exception()  # a late failure was answered long ago
-
-    def _trip(self, producer: AIOKafkaProducer, cause: str) -> None:
-        if self._producer is producer:
-            log.warning("ingest.kafka_lost", error=cause)
-            self._producer = None
+    def _trip(self, batches: Batches, cause: BaseException) -> None:
+        if self._batches is batches:
+            log.warning("ingest.kafka_lost", error=type(cause).__name__)
+            self._batches = None
             self._proven = False
-            self._retire(producer)
+            self._retire(batches)
             self._wanted.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -238,30 +207,35 @@ class KafkaLane:
                     )
                     self._topics_exist = True
                 await producer.start()
-                for topic in TOPICS:
-                    # Known beforehand, so that no delivery waits for it.
-                    await producer.partitions_for(self._prefix + topic)
+                # Known beforehand, so that no delivery waits for it.
+                partitions = {
+                    topic: len(await producer.partitions_for(self._prefix + topic))
+                    for topic in TOPICS
+                }
         except (KafkaError, OSError, TimeoutError, asyncio.CancelledError) as error:
-            self._retire(producer)
+            self._end(producer)
             if isinstance(error, asyncio.CancelledError) and _being_cancelled():
                 raise
             self._topics_exist = False
             log.info("ingest.kafka_unreachable", error=type(error).__name__)
             return False
-        self._producer = producer
+        self._batches = Batches(producer, prefix=self._prefix, partitions=partitions)
         log.info("ingest.kafka_ready")
         return True
 
     async def _close(self) -> None:
-        producer, self._producer, self._proven = self._producer, None, False
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=self._timeout_s)
-        if producer is not None:
-            self._retire(producer)
+        batches, self._batches, self._proven = self._batches, None, False
+        if batches is not None:
+            await batches.drain(self._timeout_s)
+            self._retire(batches)
         if self._ending:
             await asyncio.wait(self._ending, timeout=2 * STOP_TIMEOUT_S)
 
-    def _retire(self, producer: AIOKafkaProducer) -> None:
+    def _retire(self, batches: Batches) -> None:
+        batches.close()
+        self._end(batches.producer)
+
+    def _end(self, producer: AIOKafkaProducer) -> None:
         """End it beside everything else: aiokafka's closing may take long, or raise anything."""
         ending = asyncio.create_task(_end(producer))
         self._ending.add(ending)
@@ -272,28 +246,6 @@ class KafkaLane:
         # It can end in a CancelledError that nobody asked for.
         if ending.cancelled() or ending.exception() is not None:
             log.info("ingest.producer_broken")
-
-
-class _Acknowledgements:
-    """Counts a delivery's acknowledgements. all: None at the last one, or the first failure.
-
-    The futures are asked by callback: a gather that is cancelled would cancel them.
-    """
-
-    __slots__ = ("_left", "all")
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self.all: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-
-    def told(self, future: asyncio.Future[object]) -> None:
-        """One message was acknowledged, or failed."""
-        error: BaseException | None = asyncio.CancelledError() if future.cancelled() else None
-        if error is None:
-            error = future.exception()
-        self._left -= 1
-        if not self.all.done() and (error is not None or not self._left):
-            self.all.set_result(error)
 
 
 async def _end(producer: AIOKafkaProducer) -> None:
@@ -316,15 +268,6 @@ async def _end(producer: AIOKafkaProducer) -> None:
     # The connections first: requests that hang on them would hold up everything else.
     await producer.client.close()
     await stop_quietly(producer)
-
-
-def _cause(sending: asyncio.Task[None]) -> str:
-    if not sending.done():
-        return "timeout"
-    if sending.cancelled():
-        return "cancelled"
-    error = sending.exception()
-    return type(error.__cause__ or error).__name__ if error is not None else ""
 
 
 def _being_cancelled() -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-import asyncpg
 import structlog
 
 from services.ingest.cipher import SecretCipher
 from services.ingest.domain.translation import Connection
 from services.ingest.store import StoredSource, bounded_transaction, load_sources
-from shared.db.pool import Pool
+from shared.db.pool import DATABASE_ERRORS, Pool
 from shared.errors import Misconfigured, Refused
 
 MISS_INTERVAL_S = 0.5
@@ -53,7 +52,7 @@ class Sources:
                 self._asked_at = time.monotonic()
                 try:
                     await self._read()
-                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                except DATABASE_ERRORS:
                     self._loaded = False
         if source_id in self._known:
             return self._known[source_id]

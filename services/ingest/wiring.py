@@ -31,7 +31,7 @@ async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str,
     """HTTP, the producer behind it, and the relay of what could not be sent at once."""
     settings = parts.settings
     kafka = KafkaLane(
-        settings.kafka_bootstrap,
+        settings.kafka,
         prefix=settings.topic_prefix,
         timeout_s=settings.kafka_timeout_s,
         replication=settings.kafka_replication,
@@ -62,9 +62,7 @@ async def build_api(parts: Parts[IngestSettings]) -> tuple[FastAPI, Mapping[str,
         state={"parts": parts, "ingest": ingest},
     )
     install_problems(app)
-    relay = Relay(
-        parts.pool, settings.kafka_bootstrap, settings.topic_prefix, NAME, parts.telemetry
-    )
+    relay = Relay(parts.pool, settings.kafka, settings.topic_prefix, NAME, parts.telemetry)
     return app, {
         "kafka": kafka.run,
         "relay": relay.run,

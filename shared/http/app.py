@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Scope
 
 from shared.http import probes, problems, reference
 from shared.http.auth import refuse_undeclared_routes
+from shared.http.direct import DirectLayer
 from shared.http.idempotency import IdempotencyStore
 from shared.http.middleware import Limits, RequestLayer
 from shared.http.tokens import TokenVerifier
@@ -34,8 +35,9 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """FastAPI's stack inside the request layer."""
+        inner = super().build_middleware_stack()
         return RequestLayer(
-            super().build_middleware_stack(),
+            DirectLayer(inner, self, max_body_bytes=self.request_limits.max_body_bytes),
             limits=self.request_limits,
             telemetry=self.telemetry,
             route_of=_route_of(self),
@@ -87,7 +89,8 @@ def create_app(  # noqa: PLR0913 - the composition root of HTTP: one argument a 
         redirect_slashes=False,
         lifespan=lifespan,
         max_body_size=limits.max_body_bytes,
-        telemetry={"auto_configure": False},
+        # Spans and metrics are ours (shared.telemetry): FastAPI's own would name paths, with ids.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         responses={"default": {"model": problems.Problem, "description": "A problem (RFC 9457)"}},
     )
     app.request_limits = limits

@@ -6,6 +6,7 @@ import httpx
 
 from shared.http.context import REQUEST_ID_HEADER, current_request_id
 from shared.http.version import VERSION
+from shared.telemetry.traces import TRACEPARENT, current_traceparent
 
 
 def create_client(
@@ -16,7 +17,7 @@ def create_client(
     max_connections: int = 50,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
-    """A client with limits, our name, and the request id of the task that calls.
+    """A client with limits, our name, and the request id and trace of the task that calls.
 
     It follows no redirects and ignores proxy variables and .netrc: where a request goes is
     decided by settings alone. The caller closes it.
@@ -39,3 +40,5 @@ async def _pass_request_id(request: httpx.Request) -> None:
     request_id = current_request_id()
     if request_id:
         request.headers.setdefault(REQUEST_ID_HEADER, request_id)
+    if (traceparent := current_traceparent()) is not None:
+        request.headers.setdefault(TRACEPARENT, traceparent)

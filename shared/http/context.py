@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from contextvars import ContextVar
 
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -17,7 +17,7 @@ def accept_request_id(given: str | None) -> str:
     Makes it the current id of this task.
     """
     if given is None or not _ACCEPTABLE.fullmatch(given):
-        given = uuid.uuid4().hex
+        given = os.urandom(16).hex()
     _current.set(given)
     return given
 

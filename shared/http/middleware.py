@@ -7,11 +7,15 @@ whatever happens the answer is a problem with an id, a log line and a count.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +23,7 @@ from shared.http import problems
 from shared.http.context import REQUEST_ID_HEADER, accept_request_id
 from shared.telemetry.catalogue import Telemetry
 from shared.telemetry.logs import bound, logger
+from shared.telemetry.traces import TRACEPARENT, TRACESTATE, Key, context_of, failed
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -30,15 +35,23 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 """Set unless the response says otherwise (the reference pages do)."""
 
+_SECURITY_HEADERS = [
+    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
+]
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+_PROBLEM = (b"content-type", problems.MEDIA_TYPE.encode())
+
 DRAIN_BYTES = 67_108_864
 DRAIN_S = 5.0
 """After a 413 we read on for a bounded while: closing at once resets the connection, and the
 client would see a broken pipe instead of the problem."""
 
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+_PROBES = frozenset(["/healthz", "/readyz", "/metrics"])
 UNMATCHED = "unmatched"
 
 _log = logger(__name__)
+_threshold = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +84,50 @@ class RequestLayer:
         self._telemetry = telemetry
         self._route_of = route_of
         self._in_flight = 0
+        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = accept_request_id(Headers(scope=scope).get(REQUEST_ID_HEADER))
+        request_id = accept_request_id(_stated_request_id(scope))
         exchange = _Exchange(receive, send, request_id)
         started = time.perf_counter()
         self._in_flight += 1
         self._telemetry.http_in_flight.inc()
         try:
             with bound(request_id=request_id):
-                await self._answer(scope, exchange)
-                self._account(scope, exchange, time.perf_counter() - started)
+                if self._telemetry.traces.on and not _is_probe(scope):
+                    await self._answer_traced(scope, exchange, request_id, started)
+                else:
+                    await self._answer(scope, exchange)
+                    self._account(scope, exchange, time.perf_counter() - started)
         finally:
             self._in_flight -= 1
             self._telemetry.http_in_flight.dec()
+
+    async def _answer_traced(
+        self, scope: Scope, exchange: _Exchange, request_id: str, started: float
+    ) -> None:
+        """Answer inside a span that is named by the route's template: paths hold ids."""
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+        headers = Headers(scope=scope)
+        with self._telemetry.traces.span(
+            method,
+            SpanKind.SERVER,
+            parent=context_of(headers.get(TRACEPARENT), headers.get(TRACESTATE)),
+            attributes={Key.METHOD: method, Key.REQUEST_ID: request_id},
+        ) as span:
+            await self._answer(scope, exchange)
+            self._account(scope, exchange, time.perf_counter() - started)
+            if (route := self._route_of(scope)) is not None:
+                span.update_name(f"{method} {route}")
+                span.set_attribute(Key.ROUTE, route)
+            if exchange.status:
+                span.set_attribute(Key.STATUS, exchange.status)
+            if exchange.status >= 500:  # noqa: PLR2004 - its own fault
+                failed(span, str(exchange.status))
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         if self._in_flight > self._limits.max_in_flight and not _is_probe(scope):
@@ -105,21 +144,31 @@ class RequestLayer:
                 await self._fail(scope, exchange)
             elif not exchange.started:
                 await _too_slow(exchange)(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = 0  # whatever was said, nobody heard it; no fault of ours
         except Exception:  # noqa: BLE001 - the last line: logged, counted, answered
             await self._fail(scope, exchange)
 
     async def _fail(self, scope: Scope, exchange: _Exchange) -> None:
         _log.exception("request_failed", method=scope["method"], route=self._route_of(scope))
         if not exchange.started:
+            exchange.deadline = None  # it is over
             await problems.internal()(scope, exchange.receive, exchange.send)
 
     def _account(self, scope: Scope, exchange: _Exchange, elapsed_s: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route = self._route_of(scope) or UNMATCHED
         status = exchange.status or 499  # the client left before an answer
-        self._telemetry.http_requests.labels(method, route, str(status)).inc()
-        self._telemetry.http_s.labels(method, route).observe(elapsed_s)
-        if not _is_probe(scope):
+        counted = self._counted.get((method, route, status))
+        if counted is None:
+            # Finding a metric by its labels costs more than counting.
+            counted = self._counted[method, route, status] = (
+                self._telemetry.http_requests.labels(method, route, str(status)),
+                self._telemetry.http_s.labels(method, route),
+            )
+        counted[0].inc()
+        counted[1].observe(elapsed_s)
+        if _logged() and not _is_probe(scope):
             _log.info(
                 "request",
                 method=method,
@@ -172,20 +221,15 @@ class _Exchange:
         if self.deadline is not None:
             # The limit is on the first byte: a long export may stream on.
             self.deadline.reschedule(None)
-        headers = MutableHeaders(raw=message["headers"])
-        if self.status == 413 and headers.get("content-type") != problems.MEDIA_TYPE:  # noqa: PLR2004
+        headers = message["headers"]
+        if self.status == 413 and _PROBLEM not in headers:  # noqa: PLR2004
             # Refused by its Content-Length before any handler, in plain text.
-            self._replacement = problems.problem(
-                "body-too-large",
-                "Send less at once: the body is larger than this resource takes.",
-                status=413,
-                headers={"Connection": "close"},
-            )
-            headers = MutableHeaders(raw=self._replacement.raw_headers)
-        headers[REQUEST_ID_HEADER] = self._request_id
-        for name, value in SECURITY_HEADERS.items():
-            headers.setdefault(name, value)
-        await self._send({**message, "headers": headers.raw})
+            self._replacement = problems.body_too_large()
+            headers = self._replacement.raw_headers
+        stated = {name for name, _ in headers}
+        added = [header for header in _SECURITY_HEADERS if header[0] not in stated]
+        request_id = (_REQUEST_ID, self._request_id.encode("latin-1"))
+        await self._send({**message, "headers": [*headers, *added, request_id]})
 
     async def _finish(self, body: bytes) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
@@ -218,5 +262,18 @@ def _too_slow(exchange: _Exchange) -> Response:
     )
 
 
+def _stated_request_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == _REQUEST_ID:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+def _logged() -> bool:
+    """Asked first: making a line that nobody wants costs more than the rest of the account."""
+    return _threshold.isEnabledFor(logging.INFO)
+
+
 def _is_probe(scope: Scope) -> bool:
-    return scope["path"] in {"/healthz", "/readyz", "/metrics"}
+    return scope["path"] in _PROBES

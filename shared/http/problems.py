@@ -200,6 +200,16 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return problem(code, detail, status=error.status_code, headers=headers)
 
 
+def body_too_large() -> Response:
+    """The answer to a body above the limit. The connection ends: the rest of it is on its way."""
+    return problem(
+        "body-too-large",
+        _DETAIL_OF_STATUS[413],
+        status=413,
+        headers={"Connection": "close"},
+    )
+
+
 async def _unexpected(_request: Request, _error: Exception) -> Response:
     """The outermost layer logs it; the caller gets the request id and nothing else."""
     return internal()

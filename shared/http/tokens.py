@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import json
 import re
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httpx
 from joserfc import jwt
@@ -46,6 +47,10 @@ JWKS_RETRY_S = 30.0
 """At most one look-up in this time because of an unknown key id or a failed look-up."""
 JWKS_STALE_S = 3_600.0
 """Keys older than this are not used when the key server stays away: a revoked key must die."""
+
+MAX_SEEN = 2_048
+"""Tokens whose signature is not computed again at each request: it costs more than many an answer.
+Kept by fingerprint, never as they are, and only while the ring holds the very key."""
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TEXT_CLAIM = re.compile(r"[\x21-\x7e]{1,255}")
@@ -133,6 +138,14 @@ class KeyRing:
             self._read_at = time.monotonic()
 
 
+class _Proven(NamedTuple):
+    """A token whose signature held by `key`; what it claims is judged at each use."""
+
+    kid: str
+    key: Key
+    claims: Mapping[str, object]
+
+
 class TokenVerifier:
     """Turns an Authorization header into a Principal, or refuses it.
 
@@ -146,6 +159,7 @@ class TokenVerifier:
         self._issuer = issuer
         self._audience = audience
         self._clock = clock or WallClock()
+        self._seen: dict[bytes, _Proven] = {}
 
     async def authenticate(self, authorization: Sequence[str]) -> Principal:
         """The caller. `authorization`: every Authorization header of the request.
@@ -171,6 +185,18 @@ class TokenVerifier:
             raise _untrusted("size")
         if not _COMPACT.fullmatch(token):
             raise _untrusted("form")
+        fingerprint = hashlib.sha256(token.encode()).digest()
+        seen = self._seen.get(fingerprint)
+        if seen is None or await self._keys.key(seen.kid) is not seen.key:
+            seen = await self._proven(token)
+            if len(self._seen) >= MAX_SEEN:
+                del self._seen[next(iter(self._seen))]
+            self._seen[fingerprint] = seen
+        self._check(seen.claims)
+        return _principal(seen.claims)
+
+    async def _proven(self, token: str) -> _Proven:
+        """What a token claims whose signature is the issuer's."""
         algorithm, kid = _header(token.partition(".")[0])
         key = await self._keys.key(kid)
         if key is None or key.key_type != KEY_TYPE_OF[algorithm]:
@@ -179,8 +205,7 @@ class TokenVerifier:
             claims = jwt.decode(token, key, algorithms=[algorithm]).claims
         except (JoseError, ValueError, TypeError, RecursionError):
             raise _untrusted("signature") from None
-        self._check(claims)
-        return _principal(claims)
+        return _Proven(kid, key, claims)
 
     def _check(self, claims: Mapping[str, object]) -> None:
         audience = claims.get("aud")

@@ -12,8 +12,12 @@ CUSTOM = "custom."
 """Prefix of a mapping's target that keeps a deal's property as a custom value, as text."""
 
 
-def effective_mapping(defaults: Mapping[str, str], overrides: Mapping[str, str]) -> dict[str, str]:
+def effective_mapping(
+    defaults: Mapping[str, str], overrides: Mapping[str, str]
+) -> Mapping[str, str]:
     """Property → field. A field that the connection maps anew is filled by that property alone."""
+    if not overrides:
+        return defaults
     taken = set(overrides.values())
     kept = {name: target for name, target in defaults.items() if target not in taken}
     return {**kept, **overrides}

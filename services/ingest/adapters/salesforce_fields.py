@@ -233,7 +233,7 @@ def field_of(sobject: SObject, connection: Connection, target: str) -> str:
     return names[0] if names else ""
 
 
-def _mapping(sobject: SObject, connection: Connection) -> dict[str, str]:
+def _mapping(sobject: SObject, connection: Connection) -> Mapping[str, str]:
     return effective_mapping(sobject.fields, connection.mapping.get(sobject.kind, {}))
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
 from pydantic import Field
 from starlette.responses import Response
 
@@ -14,6 +13,7 @@ from services.ingest.api.shared import EVENTS_SCOPE, ingest_of
 from services.ingest.domain.translation import RawRequest
 from services.ingest.handlers import take_events, take_hook
 from shared.http.auth import Role, public, require
+from shared.http.direct import DirectRoute
 from shared.http.models import WireModel
 
 _EVENTS_BODY = {
@@ -45,18 +45,6 @@ _HOOK_BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": {}}},
     },
 }
-
-
-class DirectRoute(APIRoute):
-    """A route whose handler is given the request and nothing else.
-
-    FastAPI works out dependencies for every request; a webhook has none but its declaration that
-    it is public, and comes thousands of times a minute.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler as it is."""
-        return self.endpoint
 
 
 class Accepted(WireModel):

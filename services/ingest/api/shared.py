@@ -33,6 +33,7 @@ log = structlog.get_logger()
 NOT_THERE = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     OSError,  # TimeoutError is one
 )

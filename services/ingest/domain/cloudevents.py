@@ -19,9 +19,16 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from services.ingest.domain.checks import Unacceptable, accept, classify, instant_or_refuse
+from services.ingest.domain.translation import arrival_text
 from shared.clock import to_text
 from shared.errors import AttainError, InvalidValue, Refused
-from shared.events.envelope import TIE_DIGITS, Envelope, invalid_from_msgspec, sequence_of
+from shared.events.envelope import (
+    INSTANT_PATTERN,
+    TIE_DIGITS,
+    Envelope,
+    invalid_from_msgspec,
+    sequence_of,
+)
 from shared.ids import digest
 
 MAX_BATCH_EVENTS = 1000
@@ -35,6 +42,8 @@ STRUCTURED = "application/cloudevents"
 _SUPPORTED = f"send {BATCH}+json, {STRUCTURED}+json, or the event's attributes as ce- headers"
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_CANONICAL = re.compile(INSTANT_PATTERN)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TIE_BREAK = re.compile(rf"[0-9]{{1,{TIE_DIGITS}}}")
 _JSON_TYPE = re.compile(r"[a-z0-9.+-]+/([a-z0-9.+-]+\+)?json")
 
@@ -194,10 +203,8 @@ def _fact(posted: _Posted, received_at: datetime, raw_id: str | None) -> Envelop
         if getattr(posted, name) is not UNSET:
             msg = f"{name} is set on arrival; leave it out"
             raise Unacceptable("invalid-value", msg, pointer=f"/{name}")
-    for name in ("id", "source", "subject"):
-        if re.search(r"[\x00-\x1f\x7f]", getattr(posted, name)):
-            msg = f"{name} holds a control character"
-            raise Unacceptable("invalid-value", msg, pointer=f"/{name}")
+    if not (posted.id + posted.source + posted.subject).isprintable():
+        _refuse_control_characters(posted)
     instant = instant_or_refuse(posted.time)
     tie_break = _tie_break(posted, instant)
     try:
@@ -210,8 +217,8 @@ def _fact(posted: _Posted, received_at: datetime, raw_id: str | None) -> Envelop
         source=posted.source,
         type=posted.type,
         subject=posted.subject,
-        time=to_text(instant),
-        recordedtime=to_text(received_at),
+        time=posted.time if _CANONICAL.match(posted.time) else to_text(instant),
+        recordedtime=arrival_text(received_at),
         sequence=sequence,
         rawid=raw_id,
         backfill=_flag(posted.backfill),
@@ -220,6 +227,13 @@ def _fact(posted: _Posted, received_at: datetime, raw_id: str | None) -> Envelop
     )
     accept(envelope)
     return envelope
+
+
+def _refuse_control_characters(posted: _Posted) -> None:
+    for name in ("id", "source", "subject"):
+        if _CONTROL.search(getattr(posted, name)):
+            msg = f"{name} holds a control character"
+            raise Unacceptable("invalid-value", msg, pointer=f"/{name}")
 
 
 def _tie_break(posted: _Posted, instant: datetime) -> int:
@@ -248,10 +262,11 @@ def _trace(value: str | None) -> str | None:
 
 
 def _data(posted: _Posted) -> Raw:
-    content_type = (posted.datacontenttype or "application/json").partition(";")[0].strip().lower()
-    if not _JSON_TYPE.fullmatch(content_type):
-        msg = f"data of type {content_type[:60]!r} is not read; send application/json"
-        raise Unacceptable("invalid-value", msg, pointer="/datacontenttype")
+    if posted.datacontenttype and posted.datacontenttype != "application/json":
+        content_type = posted.datacontenttype.partition(";")[0].strip().lower()
+        if not _JSON_TYPE.fullmatch(content_type):
+            msg = f"data of type {content_type[:60]!r} is not read; send application/json"
+            raise Unacceptable("invalid-value", msg, pointer="/datacontenttype")
     if posted.data_base64 is None:
         if posted.data is UNSET:
             raise Unacceptable("missing-attribute", "data is required", pointer="/data")

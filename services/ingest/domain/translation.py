@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from services.ingest.domain.checks import Unacceptable, accept
@@ -146,6 +147,10 @@ def record_id(connection: Connection, tenant: str, external_id: str) -> str:
     return f"{connection.provider}:{tenant}:{external_id}"
 
 
+arrival_text = lru_cache(maxsize=8)(to_text)
+"""The text of an instant of arrival: all facts of one delivery have the same."""
+
+
 def fact_of(statement: Statement, connection: Connection, delivery: Delivery) -> Envelope:
     """The fact that `statement` is, checked. Raises Unacceptable."""
     subject = f"{statement.kind}/" + record_id(connection, statement.tenant, statement.external_id)
@@ -167,7 +172,7 @@ def fact_of(statement: Statement, connection: Connection, delivery: Delivery) ->
         type=RECORD_KINDS[statement.kind].type,
         subject=subject,
         time=to_text(occurred_at),
-        recordedtime=to_text(delivery.received_at),
+        recordedtime=arrival_text(delivery.received_at),
         sequence=sequence,
         revision=connection.revision,
         rawid=delivery.raw_id,

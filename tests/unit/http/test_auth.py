@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from fastapi import APIRouter, FastAPI
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
+from shared.clock import FixedClock
 from shared.errors import Misconfigured, Refused
+from shared.http import tokens
 from shared.http.app import create_app
 from shared.http.auth import Role, Unauthenticated, require
 from shared.http.keys import LOCAL_AUDIENCE, LOCAL_ISSUER, generate_key_pair, sign_token
-from shared.http.tokens import KeyFile, KeyRing, KeyUrl, TokenVerifier
+from shared.http.tokens import LEEWAY_S, KeyFile, KeyRing, KeyUrl, TokenVerifier
 from shared.telemetry.catalogue import Telemetry
 from tests.unit.http.conftest import Keys, Sign, client_of
 
@@ -291,6 +293,50 @@ async def test_keys_by_url_are_cached_and_a_storm_of_unknown_ids_stays_inside(ke
         assert provider.asked == 1
         provider.away = True
         await verifier.verify(forge(keys))
+
+
+async def test_a_token_seen_before_is_judged_again_by_the_time(keys: Keys) -> None:
+    clock = FixedClock(datetime.now(UTC))
+    ring = KeyRing(KeyFile(keys.jwks_path))
+    verifier = TokenVerifier(ring, issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, clock=clock)
+    token = forge(keys)
+    first = await verifier.verify(token)
+    assert await verifier.verify(token) == first
+    clock.instant += timedelta(seconds=600 + LEEWAY_S)
+    with pytest.raises(Unauthenticated) as refusal:
+        await verifier.verify(token)
+    assert refusal.value.reason == "expired"
+
+
+async def test_a_token_seen_before_dies_with_its_key(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Provider(keys.jwks)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(provider.answer)) as client:
+        ring = KeyRing(KeyUrl("https://id.example/keys", client))
+        verifier = TokenVerifier(ring, issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE)
+        token = forge(keys)
+        await verifier.verify(token)
+        other = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
+        replaced = {**other.as_dict(private=False), "kid": keys.private.kid}
+        for document, reason in (({"keys": [replaced]}, "signature"), ({"keys": []}, "kid")):
+            provider.document = document
+            monkeypatch.setattr(ring, "_read_at", float("-inf"))
+            monkeypatch.setattr(ring, "_tried_at", float("-inf"))
+            with pytest.raises(Unauthenticated) as refusal:
+                await verifier.verify(token)
+            assert refusal.value.reason == reason
+
+
+async def test_tokens_seen_are_not_kept_without_end(
+    keys: Keys, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "MAX_SEEN", 2)
+    several = [forge(keys, sub=f"acme:u{number}") for number in range(4)]
+    for token in [*several, *several]:
+        await verifier.verify(token)
+    assert len(verifier._seen) == 2
+    assert not any(token in repr(verifier._seen) for token in several)
 
 
 async def test_without_any_key_nobody_is_believed_and_nobody_is_blamed(keys: Keys) -> None:

@@ -111,6 +111,99 @@ async def test_a_huge_head_is_refused(app: FastAPI) -> None:
     assert answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
 
 
+async def _said(port: int, *sent: bytes) -> bytes:
+    """All that the server says until it hangs up, which it does within 10 s."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in sent:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+    try:
+        return await asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: abcdefgh\r\n" * 2_000 + b"\r\n",),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"a" * 9_000, b"a" * 9_000),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",),
+        (
+            b"POST /v1/raw HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+            + b"X: abcdefgh\r\n" * 2_000,
+        ),
+    ],
+    ids=["many headers", "a header without an end", "target", "trailers"],
+)
+async def test_a_head_has_a_size(app: FastAPI, sent: tuple[bytes, ...]) -> None:
+    async with served(app) as port:
+        assert (await _said(port, *sent)).startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: a\r\n"])
+async def test_a_request_names_one_host(app: FastAPI, hosts: bytes) -> None:
+    async with served(app) as port:
+        said = await _said(port, b"GET /healthz HTTP/1.1\r\n" + hosts + b"\r\n")
+    assert said.startswith(b"HTTP/1.1 400")
+
+
+async def test_what_follows_the_chunks_is_no_header(app: FastAPI) -> None:
+    async with served(app) as port:
+        said = await _said(
+            port,
+            b"POST /v1/raw HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Connection: close\r\n\r\n3\r\nabc\r\n0\r\nX-Request-Id: late\r\n\r\n",
+        )
+    assert said.startswith(b"HTTP/1.1 200")
+    assert b'{"bytes":3}' in said
+    assert b"late" not in said
+
+
+async def test_another_protocol_that_is_offered_changes_nothing(app: FastAPI) -> None:
+    upgrade = (
+        b"POST /v1/raw HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+        b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\nabc"
+    )
+    async with served(app) as port:
+        said = await _said(port, upgrade[:-1], b"c" + upgrade.replace(b": Up", b": close, Up"))
+        tunnel = await _said(port, b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert said.count(b"HTTP/1.1 200") == said.count(b'{"bytes":3}') == 2
+    assert tunnel.startswith(b"HTTP/1.1 400")
+
+
+async def test_requests_sent_ahead_are_answered_in_turn(app: FastAPI) -> None:
+    one = b"POST /v1/raw HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    async with served(app) as port:
+        said = await _said(port, (one + b"a") * 3 + last)
+    assert said.count(b"HTTP/1.1 200") == 4
+    assert said.endswith(b'{"status":"alive"}')
+
+
+async def test_a_large_body_does_not_count_for_the_head_behind_it(app: FastAPI) -> None:
+    one = b"POST /v1/raw HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n"
+    async with served(app) as port:
+        said = await _said(
+            port,
+            one,
+            b"a" * 40_000 + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConne",
+            b"ction: close\r\n\r\n",
+        )
+    assert said.count(b"HTTP/1.1 200") == 2
+
+
+async def test_half_a_head_waits_for_the_answer_before_it(app: FastAPI) -> None:
+    async with served(app) as port:  # /slow takes 0.4 s until its own limit
+        said = await _said(
+            port,
+            b"GET /v1/fails/slow HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHo",
+        )
+    assert said.startswith(b"HTTP/1.1 504")
+    assert said.count(b"HTTP/1.1") == 1
+
+
 async def test_a_stop_lets_the_request_at_hand_finish(app: FastAPI) -> None:
     before = signal.getsignal(signal.SIGTERM)
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
