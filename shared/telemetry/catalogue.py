@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from shared.telemetry.traces import NO_TRACES, Traces
+
 
 class Kind(StrEnum):
     """How a metric behaves."""
@@ -207,14 +209,15 @@ CATALOGUE: tuple[Metric, ...] = (
 
 
 class Telemetry:
-    """The metrics of one process, in a registry of its own.
+    """The metrics of one process, in a registry of its own, and its traces.
 
     Built in wiring and passed down; there is no global registry, so two services in one test
     process do not mix.
     """
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, traces: Traces = NO_TRACES) -> None:
         self.service = service
+        self.traces = traces
         self.registry = CollectorRegistry(auto_describe=True)
         # `service` is a constant label of the whole process: added by the scraper's `job`.
         self.facts_accepted = self._counter(FACTS_ACCEPTED)
