@@ -51,7 +51,7 @@ def parse_decimal(text: object) -> Decimal:
     try:
         number = Decimal(text)
     except decimal.InvalidOperation:
-        msg = f"{str(text)[:40]!r} is not a decimal number"
+        msg = "this is not a decimal number"
         raise InvalidValue(msg) from None
     if not number.is_finite():
         msg = "the number must be finite"
@@ -113,10 +113,10 @@ def parse_share(text: str) -> Fraction:
         else:
             share = Fraction(int(body))
     except (ValueError, ArithmeticError, decimal.InvalidOperation):
-        msg = f"{text[:40]!r} is no share: write a percentage (25%), a fraction (1/3) or a weight"
+        msg = "this is no share: write a percentage (25%), a fraction (1/3) or a weight"
         raise InvalidValue(msg) from None
     if share < 0:
-        msg = f"a share cannot be negative: {text[:40]!r}"
+        msg = "a share cannot be negative"
         raise InvalidValue(msg)
     return share
 

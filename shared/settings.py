@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AnyHttpUrl,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.errors import Misconfigured
+from shared.kafka.security import Brokers, KafkaSecurity, Mechanism, Protocol
 
 SECRETS_DIRECTORY_VARIABLE = "ATTAIN_SECRETS_DIR"
 """Names a folder with one file a setting, each called as its variable, for mounted secrets."""
@@ -60,6 +69,26 @@ class ServiceSettings(BaseSettings):
 
     database_url: SecretStr = Field(description="postgresql:// URL of this service's login role")
     kafka_bootstrap: str = Field(description="Kafka brokers as host:port, separated by commas")
+    kafka_security: Protocol = Field(
+        default="plaintext",
+        description="how brokers are reached: plaintext, ssl, sasl_ssl or sasl_plaintext",
+    )
+    kafka_ca_path: FilePath | None = Field(
+        default=None,
+        description="PEM file of the authority that signs the brokers' certificates; "
+        "the system's own when not set",
+    )
+    kafka_certificate_path: FilePath | None = Field(
+        default=None, description="PEM file of this client's certificate; set with its key"
+    )
+    kafka_key_path: FilePath | None = Field(
+        default=None, description="PEM file of this client's private key"
+    )
+    kafka_sasl_mechanism: Mechanism | None = Field(
+        default=None, description="how this client proves who it is, with sasl_*"
+    )
+    kafka_sasl_user: str | None = Field(default=None, min_length=1, description="as whom")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="that user's password")
     topic_prefix: str = Field(default="", description="put before every topic name")
     kafka_replication: int = Field(
         default=1, ge=1, le=32_767, description="copies of each topic that this service creates"
@@ -120,6 +149,45 @@ class ServiceSettings(BaseSettings):
             msg = f"set exactly one of {prefix}JWKS_PATH and {prefix}JWKS_URL"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _kafka_security_is_whole(self) -> Self:
+        prefix = f"{self.model_config.get('env_prefix', '')}KAFKA_"
+        sasl = (self.kafka_sasl_mechanism, self.kafka_sasl_user, self.kafka_sasl_password)
+        fault = None
+        if self.kafka_security.startswith("sasl"):
+            if None in sasl:
+                fault = (
+                    f"{prefix}SECURITY {self.kafka_security} needs SASL_MECHANISM, _USER, _PASSWORD"
+                )
+            elif self.kafka_security == "sasl_plaintext" and self.kafka_sasl_mechanism == "PLAIN":
+                fault = f"{prefix}SASL_MECHANISM PLAIN shows the password: use it with sasl_ssl"
+        elif sasl != (None, None, None):
+            fault = f"{prefix}SASL_* needs {prefix}SECURITY sasl_ssl or sasl_plaintext"
+        files = (self.kafka_ca_path, self.kafka_certificate_path, self.kafka_key_path)
+        if not self.kafka_security.endswith("ssl") and files != (None, None, None):
+            fault = f"{prefix}CA_PATH, _CERTIFICATE_PATH, _KEY_PATH need SECURITY ssl or sasl_ssl"
+        if (self.kafka_certificate_path is None) != (self.kafka_key_path is None):
+            fault = f"set both {prefix}CERTIFICATE_PATH and {prefix}KEY_PATH, or neither"
+        if fault is not None:
+            raise ValueError(fault)
+        return self
+
+    @property
+    def kafka(self) -> Brokers:
+        """The brokers, and how they are reached."""
+        return Brokers(
+            self.kafka_bootstrap,
+            KafkaSecurity(
+                protocol=self.kafka_security,
+                ca=self.kafka_ca_path,
+                certificate=self.kafka_certificate_path,
+                key=self.kafka_key_path,
+                mechanism=self.kafka_sasl_mechanism,
+                user=self.kafka_sasl_user,
+                password=self.kafka_sasl_password,
+            ),
+        )
 
     @property
     def base_url(self) -> str:

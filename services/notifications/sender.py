@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
+from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from services.notifications.channels.protocol import Channel
 from services.notifications.domain.attempts import (
@@ -37,7 +38,10 @@ from services.notifications.store import deliveries as deliveries_store
 from services.notifications.store import sending as sending_store
 from services.notifications.store.sending import DueThread
 from shared.clock import Clock
+from shared.db.pool import DATABASE_ERRORS
 from shared.runtime.failpoints import failpoint
+from shared.runtime.tracing import cause_of
+from shared.telemetry.traces import NO_TRACES, Key, failed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,7 +57,6 @@ RETRY_S = 1.0
 
 PACED = frozenset({ChannelKind.SLACK, ChannelKind.SLACK_WEBHOOK})
 
-_DATABASE_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _OUTCOMES = {
     Verdict.SENT: "sent",
@@ -66,12 +69,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One message that this process alone may send while its lease lasts."""
+    """One message that this process alone may send while its lease lasts.
+
+    cause: where the trace of what it tells about stands, if that is recorded.
+    """
 
     thread_id: str
     lease: str
     delivery: Delivery
     message: OutgoingMessage
+    cause: SpanContext | None = None
 
 
 @dataclass(slots=True)
@@ -99,7 +106,7 @@ class Sender:
             try:
                 if len(self._flying) < AT_ONCE:
                     claims = await self._claim(AT_ONCE - len(self._flying))
-            except _DATABASE_AWAY as error:
+            except DATABASE_ERRORS as error:
                 log.warning("deliver.retry", channel=self._kind, error=type(error).__name__)
                 await _pause(stop, RETRY_S)
                 continue
@@ -158,9 +165,31 @@ class Sender:
             return None
         lease = uuid.uuid4().hex
         await sending_store.lease_thread(tx, thread.thread_id, lease, now + self.lease)
-        return Claim(thread.thread_id, lease, newest, message)
+        cause = None
+        if self.telemetry.traces.on:
+            cause = await cause_of(tx, alerts[thread.alert_id].signal.subject)
+        return Claim(thread.thread_id, lease, newest, message, cause)
 
     async def _deliver(self, claim: Claim) -> None:
+        with self._span(claim) as span:
+            outcome = await self._try(claim)
+            span.set_attribute(Key.VERDICT, outcome.verdict.value)
+            if outcome.verdict is not Verdict.SENT:
+                failed(span, outcome.verdict.value)
+        deadline = asyncio.get_running_loop().time() + self.lease.total_seconds()
+        while True:
+            try:
+                await self._record(claim, outcome)
+            except DATABASE_ERRORS as error:
+                # What is not recorded is sent again: worth trying for as long as the lease lasts.
+                log.warning("deliver.record_retry", error=type(error).__name__)
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _try(self, claim: Claim) -> Outcome:
         await failpoint("deliver.sending")
         outcome = await self.channel.send(claim.message)
         await failpoint("deliver.sent")
@@ -172,18 +201,16 @@ class Sender:
             verdict=outcome.verdict,
             reason=outcome.reason,
         )
-        deadline = asyncio.get_running_loop().time() + self.lease.total_seconds()
-        while True:
-            try:
-                await self._record(claim, outcome)
-            except _DATABASE_AWAY as error:
-                # What is not recorded is sent again: worth trying for as long as the lease lasts.
-                log.warning("deliver.record_retry", error=type(error).__name__)
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(RETRY_S)
-            else:
-                return
+        return outcome
+
+    def _span(self, claim: Claim) -> AbstractContextManager[Span]:
+        traces = NO_TRACES if claim.cause is None else self.telemetry.traces
+        return traces.span(
+            f"deliver {self._kind}",
+            SpanKind.CLIENT,
+            parent=claim.cause,
+            attributes={Key.CHANNEL: self._kind.value, Key.DELIVERY: claim.delivery.delivery_id},
+        )
 
     async def _record(self, claim: Claim, outcome: Outcome) -> None:
         now = self.clock.now()

@@ -32,6 +32,7 @@ from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
 from shared.runtime.service import Parts, Service
 from shared.runtime.ticks import Periodic
+from shared.runtime.tracing import trace_tasks, traced_handler
 from shared.runtime.watch import watch
 
 ROUTE_INTERVAL_S = 0.2
@@ -74,11 +75,11 @@ async def build_consumer(parts: NotificationsParts) -> Built:
     inbox, router = (Inbox(settings.places, clock, wait) for _ in range(2))
     consumer = Consumer(
         pool=parts.pool,
-        bootstrap=settings.kafka_bootstrap,
+        bootstrap=settings.kafka,
         topic_prefix=settings.topic_prefix,
         group="notifications",
         subscription=SUBSCRIPTION,
-        handler=inbox.take,
+        handler=traced_handler(parts.telemetry.traces, "notifications", inbox.take),
         telemetry=parts.telemetry,
         own_topics=topics_of("notifications"),
         replication=settings.kafka_replication,
@@ -86,7 +87,7 @@ async def build_consumer(parts: NotificationsParts) -> Built:
     )
     relay = Relay(
         parts.pool,
-        settings.kafka_bootstrap,
+        settings.kafka,
         settings.topic_prefix,
         "notifications",
         parts.telemetry,
@@ -97,6 +98,7 @@ async def build_consumer(parts: NotificationsParts) -> Built:
         "route": Periodic("route", ROUTE_INTERVAL_S, partial(router.route_waiting, parts.pool)).run,
         "watch": watch(parts.pool, parts.telemetry),
         "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(prune_outbox, parts.pool)).run,
+        **trace_tasks(parts.telemetry.traces, parts.pool),
     }
     for channel in channels:
         sender = Sender(

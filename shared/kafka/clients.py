@@ -9,6 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import for_code
 
+from shared.kafka.security import client_options
+
 SESSION_TIMEOUT_MS = 10_000
 """A worker that is silent this long loses its partitions."""
 
@@ -27,7 +29,7 @@ def make_producer(
 ) -> AIOKafkaProducer:
     """The idempotent producer, acknowledged by all in-sync replicas. The caller starts it."""
     return AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **client_options(bootstrap),
         client_id=client_id,
         acks="all",
         enable_idempotence=True,
@@ -44,7 +46,7 @@ def make_consumer(
 ) -> AIOKafkaConsumer:
     """A consumer that never commits or resets by itself: positions live in PostgreSQL."""
     return AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **client_options(bootstrap),
         client_id=client_id,
         group_id=group,
         group_instance_id=instance_id,
@@ -78,7 +80,7 @@ async def ensure_topics(bootstrap: str, topics: dict[str, int], *, replication: 
 
     Raises the broker's error when one cannot be created; an existing topic is left as it is.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**client_options(bootstrap))
     await admin.start()
     try:
         existing = set(await admin.list_topics())

@@ -20,6 +20,7 @@ from shared.errors import InvalidValue, Refused
 from shared.facts.settle import raise_reference_version
 from shared.http.auth import Forbidden, Principal, Role, require
 from shared.http.preconditions import IfMatch, IfNoneMatch, check_write, etag
+from shared.org.visibility import SCOPE_ALL_PEOPLE
 
 if TYPE_CHECKING:
     from shared.db.pool import Pool
@@ -92,6 +93,9 @@ async def put_subscription(  # noqa: PLR0913, PLR0917 - one argument a header or
 
 def _refuse_others(principal: Principal, person: str, allowed: set[Role]) -> None:
     """Everybody decides about themselves; for others it takes one of these roles."""
-    if principal.person_id != person and principal.roles.isdisjoint(allowed):
+    roles = principal.roles
+    if SCOPE_ALL_PEOPLE not in principal.scopes:
+        roles -= {Role.SERVICE}  # a machine without it sees nobody
+    if principal.person_id != person and roles.isdisjoint(allowed):
         msg = "This is somebody else's to see and to decide."
         raise Forbidden(msg)
