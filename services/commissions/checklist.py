@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.commissions.store import UNASSIGNED
+from services.commissions.projector import KINDS
+from services.commissions.store import UNASSIGNED, deal_named
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
@@ -43,8 +44,9 @@ async def is_quiet(tx: Connection | Pool) -> bool:
     """Whether every root is settled, with the present reference data."""
     quiet: bool = await tx.fetchval(
         "SELECT NOT EXISTS (SELECT FROM mark) AND NOT EXISTS (SELECT FROM root "
-        "WHERE kind IN ('deal', 'account') "
-        "AND reference_version < (SELECT version FROM reference_version))"
+        "WHERE kind = ANY($1) "
+        "AND reference_version < (SELECT version FROM reference_version))",
+        list(KINDS),
     )
     return quiet
 
@@ -73,7 +75,12 @@ async def _unclaimed_items(tx: Connection, end_day: date) -> list[Item]:
     )
     return [
         Item(
-            row["kind"], row["deal_id"], row["payee"] or None, row["plan_id"], None, row["message"]
+            row["kind"],
+            deal_named(row["deal_id"]),
+            row["payee"] or None,
+            row["plan_id"],
+            None,
+            row["message"],
         )
         for row in rows
     ]

@@ -17,15 +17,22 @@ from services.commissions.checklist import Item, is_quiet, open_items
 from services.commissions.domain.explain import explain_statement
 from services.commissions.domain.periods import Period
 from services.commissions.events import write_events
-from services.commissions.periods import StoredPeriod, period_data
-from services.commissions.rating import sheet_of, statement_write
+from services.commissions.periods import (
+    StoredPeriod,
+    check_second_person,
+    figures_hash,
+    save_period,
+)
+from services.commissions.rating import sheet_of
 from services.commissions.reference import ReferenceCache
 from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP, TOPICS
+from services.commissions.statement_rows import statement_write
 from services.commissions.store import AccountKey, canonical_json
 from shared.errors import Refused
-from shared.events.journals import PERIOD, STATEMENT, FixedData, StatementData
+from shared.events.journals import STATEMENT, FixedData, StatementData
 from shared.kafka.clients import stop_quietly
+from shared.kafka.security import client_options
 from shared.money import to_text
 from shared.runtime.failpoints import failpoint
 
@@ -72,16 +79,17 @@ async def close_period(  # noqa: PLR0913 - a use case and what it works with
     actor: str,
     now: datetime,
 ) -> StoredPeriod:
-    """Close a submitted period.
+    """Close an approved period, or approve and close a submitted one at once.
 
-    Raises Refused: 409 when it is not submitted, by the same person, out of order, or while
-    something is open (OpenItems); 503 (NotReady) while facts are still on their way.
+    Raises Refused: 409 when it is not submitted, not approved by a second person, out of order,
+    while something is open (OpenItems), or when figures changed since they were approved; 503
+    (NotReady) while facts are still on their way.
     """
     deadline = asyncio.get_running_loop().time() + settings.close_wait_s
     await _check(pool, settings, period, actor)
-    ends = await log_ends(settings.kafka_bootstrap, settings.topic_prefix)
+    ends = await log_ends(settings.kafka, settings.topic_prefix)
     while True:
-        await _wait(pool, ends, deadline)
+        await _wait(pool, ends, period.end, deadline)
         await failpoint("close.waited")
         prepared = await _prepare(pool, cache, period)
         if prepared is not None:
@@ -104,7 +112,7 @@ async def log_ends(bootstrap: str, topic_prefix: str) -> dict[tuple[str, int], i
     # Named here and not assigned later: a consumer knows the partitions of its own topics only.
     consumer = AIOKafkaConsumer(
         *names,
-        bootstrap_servers=bootstrap,
+        **client_options(bootstrap),
         client_id="commissions-close",
         enable_auto_commit=False,
     )
@@ -129,9 +137,18 @@ async def log_ends(bootstrap: str, topic_prefix: str) -> dict[tuple[str, int], i
     return {(tp.topic.removeprefix(topic_prefix), tp.partition): end for tp, end in ends.items()}
 
 
-async def _wait(pool: Pool, ends: Mapping[tuple[str, int], int], deadline: float) -> None:
-    """Until the consumer has passed `ends` and every root is settled. Raises NotReady."""
-    while not (await _has_passed(pool, ends) and await is_quiet(pool)):
+async def _wait(
+    pool: Pool, ends: Mapping[tuple[str, int], int], end_day: date, deadline: float
+) -> None:
+    """Until the consumer has passed `ends`, knows that the period has begun, and is settled.
+
+    Raises NotReady.
+    """
+    while not (
+        await _has_passed(pool, ends)
+        and await pool.fetchval("SELECT day FROM begun_until") >= end_day
+        and await is_quiet(pool)
+    ):
         if asyncio.get_running_loop().time() > deadline:
             msg = "facts are still being worked in; try again in a moment"
             raise NotReady(msg)
@@ -157,9 +174,6 @@ async def _check(
     if stored.state == "closed":
         msg = f"period {period.label} is closed already, by {stored.closed_by}"
         raise Refused("period-closed", msg)
-    if stored.submitted_by == actor and not settings.one_seat:
-        msg = "whoever submitted a period cannot close it; ask somebody else of finance"
-        raise Refused("same-person", msg)
     closed_until: date = await tx.fetchval("SELECT day FROM closed_until")
     if period.end <= closed_until:
         msg = f"everything until {closed_until} is closed already"
@@ -173,14 +187,11 @@ async def _check(
     if earlier is not None:
         msg = f"period {earlier} is still open and comes first; close it before"
         raise Refused("earlier-period-open", msg)
-    if not settings.one_seat and await tx.fetchval(
-        "SELECT EXISTS (SELECT FROM statement WHERE payee = $1 AND end_day > $2 AND end_day <= $3)",
-        actor,
-        closed_until,
-        period.end,
-    ):
-        msg = "nobody approves their own pay; ask somebody else of finance to close"
-        raise Refused("own-pay", msg)
+    if stored.state == "reviewing":
+        await check_second_person(tx, stored, period, actor, one_seat=settings.one_seat)
+    elif stored.approved_hash != await figures_hash(tx, period):
+        msg = f"the figures of {period.label} have changed since {stored.approved_by} approved them"
+        raise Refused("period-changed", f"{msg}; have them approved again")
     return stored
 
 
@@ -242,17 +253,10 @@ async def _fix(  # noqa: PLR0913 - a use case and what it works with
     found = {(row["payee"], row["plan_id"], row["period"]): row["version"] for row in rows}
     if found != {key: entry.version for key, entry in prepared.items()}:
         return None
-    one_seat = stored.submitted_by == actor
-    closed = stored.closed(actor, now, one_seat=one_seat)
-    await tx.execute(
-        "UPDATE period SET state = 'closed', closed_by = $2, closed_at = $3, one_seat = $4, "
-        "revision = $5 WHERE period = $1",
-        period.label,
-        actor,
-        now,
-        one_seat,
-        closed.revision,
-    )
+    if stored.state == "reviewing":
+        stored = stored.approved(actor, now, await figures_hash(tx, period))
+    closed = stored.closed(actor, now)
+    await save_period(tx, closed, actor, now, statements=_fixed_data(rows))
     await _store_fixed(tx, rows, prepared, closed)
     await tx.execute("UPDATE closed_until SET day = $1", period.end)
     # Every account is rated again: what changes from now on lands in its first open period.
@@ -260,7 +264,7 @@ async def _fix(  # noqa: PLR0913 - a use case and what it works with
         "INSERT INTO mark (kind, root_id, part) SELECT kind, id, '' FROM root "
         "WHERE kind = 'account' ORDER BY id"
     )
-    await _tell(tx, rows, closed, actor, now)
+    await _tell(tx, rows, closed, now)
     return closed
 
 
@@ -285,8 +289,9 @@ async def _store_fixed(
     await tx.executemany(
         "INSERT INTO fixed_statement (payee, plan_id, period, start_day, end_day, currency, own, "
         "difference, carry_in, carry_out, payable, payout_currency, payout_amount, hash, "
-        "closed_with, document, explanation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "
-        "$9::text::numeric, $10, $11, $12, $13, $14, $15, $16::text::json, $17::text::json)",
+        "closed_with, document, explanation, draw_in, draw_out, held_pay) VALUES ($1, $2, $3, $4, "
+        "$5, $6, $7, $8, $9::text::numeric, $10, $11, $12, $13, $14, $15, $16::text::json, "
+        "$17::text::json, $18::text::numeric, $19, $20)",
         [
             (
                 row["payee"],
@@ -306,21 +311,24 @@ async def _store_fixed(
                 closed.period,
                 _fixed_document(row, closed),
                 prepared[row["payee"], row["plan_id"], row["period"]].explanation,
+                _draw_in(row),
+                row["draw_balance"],
+                row["held_pay"],
             )
             for row in rows
         ],
     )
 
 
-async def _tell(
-    tx: Connection,
-    rows: Sequence[asyncpg.Record],
-    closed: StoredPeriod,
-    actor: str,
-    now: datetime,
-) -> None:
-    """The close, with what it fixed, to the journal; each statement to whoever follows them."""
-    fixed = [
+def _draw_in(row: asyncpg.Record) -> str:
+    """What a recoverable draw had to get back before the statement."""
+    draw: dict[str, str] | None = msgspec.json.decode(row["text"])["draw"]
+    return "0" if draw is None else draw["balance_in"]
+
+
+def _fixed_data(rows: Sequence[asyncpg.Record]) -> list[FixedData]:
+    """What the close says of each statement that it fixes."""
+    return [
         FixedData(
             payee=row["payee"],
             plan=row["plan_id"],
@@ -331,13 +339,16 @@ async def _tell(
         )
         for row in rows
     ]
-    subject = f"period/{closed.period}"
-    data = period_data(closed, actor, fixed)
-    await write_events(tx, PERIOD, [(subject, closed.revision, data)], now)
+
+
+async def _tell(
+    tx: Connection, rows: Sequence[asyncpg.Record], closed: StoredPeriod, now: datetime
+) -> None:
+    """Each statement to whoever follows them; fixed again after a reopening, as a new revision."""
     statements = [
         (
             f"statement/{row['payee']}|{row['plan_id']}|{row['period']}",
-            1,
+            closed.revision,
             StatementData(
                 statement=msgspec.json.decode(_fixed_document(row, closed)),
                 closed_with=closed.period,

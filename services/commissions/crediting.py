@@ -1,4 +1,8 @@
-"""Deals: from records to credits and reasons to wait, and their difference to what is stored."""
+"""Deals: from records to credits and reasons to wait, and their difference to what is stored.
+
+Invoices, payments and activities are children of their deal; activities of no deal and scored
+objectives are roots of their own (standalone.py), written by the same rules.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from services.commissions import store
+from services.commissions.domain.activities import completed
 from services.commissions.domain.credits import (
     Credit,
     CreditEvent,
@@ -18,8 +23,10 @@ from services.commissions.domain.credits import (
     credit_from_row,
     credits_for,
 )
-from services.commissions.domain.deal_events import DealFacts, credit_events
+from services.commissions.domain.deal_events import DealFacts, credit_events, deal_fields
+from services.commissions.domain.people import with_people
 from services.commissions.domain.plan import Plan
+from services.commissions.needs import ACTIVITIES, PAYMENTS, PEOPLE, budget_need
 from services.commissions.reference import Reference
 from services.commissions.store import UNASSIGNED, AccountKey, Waiting, canonical_json
 from shared.facts.deal import project_deal, resolve_redirects
@@ -66,35 +73,47 @@ async def project_deals(
 ) -> Projected:
     """Credit the deals of locked roots and write what differs from what is stored."""
     now, survivors = await _contributions(tx, [root.key.id for root in roots], reference)
+    # Whoever merges into whom may change unseen, in a transaction that is not over yet: each
+    # merged deal that is settled has its survivor look again.
+    merged = {survivors[root.key.id] for root in roots if root.key.id in survivors}
+    projected = await write_differences(
+        tx, [(root, root.key.id, now[root.key.id]) for root in roots], reference
+    )
+    followers = {Touched(RootKey("deal", survivor)) for survivor in merged}
+    return Projected(projected.settled, followers.union(projected.followers))
+
+
+async def write_differences(
+    tx: Connection, made: Sequence[tuple[LockedRoot, str, Contribution]], reference: Reference
+) -> Projected:
+    """Write what roots contribute otherwise than they did; accounts and budgets follow.
+
+    made: a root, the name its rows go by, and what it contributes now.
+    """
     settled: list[Settled] = []
     gone: list[tuple[str, str]] = []
     new: list[tuple[str, Credit]] = []
     rewritten: list[str] = []
     waiting: list[Waiting] = []
     followers: set[Touched] = set()
-    for root in roots:
-        deal_id = root.key.id
-        # Whoever merges into whom may change unseen, in a transaction that is not over yet: each
-        # merged deal that is settled has its survivor look again.
-        if (survivor := survivors.get(deal_id)) is not None:
-            followers.add(Touched(RootKey("deal", survivor)))
-        text = now[deal_id].text()
+    for root, name, is_ in made:
+        text = is_.text()
         settled.append(Settled(root, text))
         if text == root.contribution:
             continue
-        was, is_ = Contribution.read(root.contribution), now[deal_id]
+        was = Contribution.read(root.contribution)
         changed = [
             key
             for key in sorted({*was.credits, *is_.credits})
             if was.credits.get(key) != is_.credits.get(key)
         ]
-        gone += [(deal_id, key) for key in changed if key in was.credits]
-        new += [(deal_id, is_.credits[key]) for key in changed if key in is_.credits]
+        gone += [(name, key) for key in changed if key in was.credits]
+        new += [(name, is_.credits[key]) for key in changed if key in is_.credits]
         if was.waiting != is_.waiting:
-            rewritten.append(deal_id)
+            rewritten.append(name)
             waiting += sorted(is_.waiting)
         followers |= _accounts(was, is_, changed, reference)
-    await store.write_credits(tx, gone, new)
+    await store.write_credits(tx, gone, new, [_budget_of(credit, reference) for _, credit in new])
     await store.write_exceptions(tx, rewritten, waiting)
     return Projected(settled, followers)
 
@@ -102,21 +121,33 @@ async def project_deals(
 def _accounts(
     was: Contribution, is_: Contribution, changed: Iterable[str], reference: Reference
 ) -> set[Touched]:
-    """Accounts and fiscal years in which credits or reasons to wait differ."""
+    """Accounts and fiscal years in which credits or reasons to wait differ, and their budgets."""
     found = set()
     for key in changed:
         for side in (was, is_):
             if (credit := side.credits.get(key)) is not None:
                 account = AccountKey(credit.payee, credit.plan_id)
-                found.add(_touched(account, reference.year_of(credit.day).label))
+                found.add(touched_account(account, reference.year_of(credit.day).label))
+                if (component := _budget_of(credit, reference)) is not None:
+                    found.add(Touched(RootKey("budget", f"{credit.plan_id}|{component}")))
     for entry in was.waiting ^ is_.waiting:
         if entry.payee and entry.kind != UNASSIGNED:
             account = AccountKey(entry.payee, entry.plan_id)
-            found.add(_touched(account, reference.year_of(entry.day).label))
+            found.add(touched_account(account, reference.year_of(entry.day).label))
     return found
 
 
-def _touched(account: AccountKey, year: str) -> Touched:
+def _budget_of(credit: Credit, reference: Reference) -> str | None:
+    """The component whose budget the credit is paid from, if it has one."""
+    if budget_need(credit.component_id) not in reference.needs.get(credit.plan_id, ()):
+        return None
+    version = reference.plans[credit.plan_id].by_hash.get(credit.version_hash)
+    pays = None if version is None else version.component(credit.component_id).pays
+    return None if pays is None or pays.budget is None else credit.component_id
+
+
+def touched_account(account: AccountKey, year: str) -> Touched:
+    """An account, of which one fiscal year has to be rated again."""
     return Touched(RootKey("account", account.root_id), year)
 
 
@@ -131,27 +162,73 @@ async def _contributions(
             family[survivor].append(merged)
     records = await load_records(tx, "deal", family)
     parents = [f"deal/{member}" for members in family.values() for member in members]
-    invoices = await load_children(tx, "invoice", parents)
+    children = await _children(tx, parents, reference)
     found = {}
     for deal_id in deal_ids:
         if deal_id in survivors:
             found[deal_id] = Contribution()
             continue
         record = records.get(deal_id, Record())
-        children = sorted(
-            (child for member in family[deal_id] for child in invoices.get(f"deal/{member}", [])),
-            key=_by_id,
+        mine = Children()
+        for member in family[deal_id]:
+            mine.add(children.get(f"deal/{member}"))
+        found[deal_id] = contribution_of(
+            deal_id,
+            record,
+            sorted(mine.invoices, key=_by_id),
+            reference,
+            sorted(mine.payments, key=_by_id),
+            sorted(mine.activities, key=_by_id),
         )
-        found[deal_id] = contribution_of(deal_id, record, children, reference)
     return found, survivors
+
+
+@dataclass(slots=True)
+class Children:
+    """Records that point at a deal, each (id, record)."""
+
+    invoices: list[tuple[str, Record]] = field(default_factory=list)
+    payments: list[tuple[str, Record]] = field(default_factory=list)
+    activities: list[tuple[str, Record]] = field(default_factory=list)
+
+    def add(self, other: Children | None) -> None:
+        """Take in what points at a merged deal."""
+        if other is not None:
+            self.invoices += other.invoices
+            self.payments += other.payments
+            self.activities += other.activities
+
+
+async def _children(
+    tx: Connection, parents: Sequence[str], reference: Reference
+) -> dict[str, Children]:
+    """Deal subject → what points at it, as far as any plan reads it."""
+    found: dict[str, Children] = {}
+    deal_of: dict[str, str] = {}
+    for parent, invoices in (await load_children(tx, "invoice", parents)).items():
+        found[parent] = Children(invoices)
+        deal_of.update((f"invoice/{invoice_id}", parent) for invoice_id, _ in invoices)
+    if reference.asks_for(PAYMENTS):
+        deal_of.update((parent, parent) for parent in parents)
+        for paid, payments in (await load_children(tx, "payment", list(deal_of))).items():
+            found.setdefault(deal_of[paid], Children()).payments += payments
+    if reference.asks_for(ACTIVITIES):
+        for parent, activities in (await load_children(tx, "activity", parents)).items():
+            found.setdefault(parent, Children()).activities += activities
+    return found
 
 
 def _by_id(child: tuple[str, Record]) -> str:
     return child[0]
 
 
-def contribution_of(
-    deal_id: str, record: Record, invoices: Sequence[tuple[str, Record]], reference: Reference
+def contribution_of(  # noqa: PLR0913, PLR0917 - a deal and what points at it
+    deal_id: str,
+    record: Record,
+    invoices: Sequence[tuple[str, Record]],
+    reference: Reference,
+    payments: Sequence[tuple[str, Record]] = (),
+    activities: Sequence[tuple[str, Record]] = (),
 ) -> Contribution:
     """What one deal gives under all plans."""
     by_grace: dict[timedelta, list[CreditEvent]] = {}
@@ -161,31 +238,52 @@ def contribution_of(
             timeline = project_deal(
                 deal_id, record, reference.stage_maps, reference.identities, grace
             )
-            facts = DealFacts(deal_id, record, timeline, invoices)
+            facts = DealFacts(deal_id, record, timeline, invoices, payments)
             by_grace[grace] = credit_events(facts, reference.identities)
+            if activities and not (timeline.deleted or timeline.test):
+                fields = {**deal_fields(record), "amount": timeline.amount}
+                by_grace[grace] += [
+                    event
+                    for activity_id, activity in activities
+                    if (
+                        event := completed(
+                            activity_id, activity, reference.identities, deal_id, fields
+                        )
+                    )
+                    is not None
+                ]
         return by_grace[grace]
 
+    return credited(deal_id, lambda plan: events(_grace(plan, events)), reference)
+
+
+def credited(
+    name: str, events: Callable[[Plan], Sequence[CreditEvent]], reference: Reference
+) -> Contribution:
+    """What a root's events give under all plans. name: the one its rows go by."""
     found = Contribution()
     unassigned: set[tuple[str, str]] = set()
     for plan in reference.plans.values():
         assigned = reference.assignments.get(plan.id, ())
-        for event in events(_grace(plan, events)):
+        of_people = PEOPLE in reference.needs[plan.id]
+        for said in events(plan):
+            event = with_people(said, reference.org) if of_people else said
             outcome = credits_for(event, plan, assigned, reference.rates)
             found.credits.update((credit.key, credit) for credit in outcome.credits)
-            found.waiting.update(_waiting(deal_id, entry) for entry in outcome.exceptions)
+            found.waiting.update(_waiting(name, entry) for entry in outcome.exceptions)
             day = plan.versions[0].day_of(event.instant)
             for member in outcome.unassigned:
                 if (event.key, member) not in unassigned and not reference.is_on_a_plan(
                     member, day
                 ):
                     unassigned.add((event.key, member))
-                    found.waiting.add(_unassigned(deal_id, event, plan, member))
+                    found.waiting.add(_unassigned(name, event, plan, member))
     return found
 
 
-def _waiting(deal_id: str, entry: CreditException) -> Waiting:
+def _waiting(name: str, entry: CreditException) -> Waiting:
     return Waiting(
-        deal_id,
+        name,
         entry.kind.value,
         entry.event_key,
         entry.plan_id,
@@ -196,14 +294,14 @@ def _waiting(deal_id: str, entry: CreditException) -> Waiting:
     )
 
 
-def _unassigned(deal_id: str, event: CreditEvent, plan: Plan, member: str) -> Waiting:
+def _unassigned(name: str, event: CreditEvent, plan: Plan, member: str) -> Waiting:
     """Somebody is on no plan at all: told once an event, of the first plan that misses them."""
     day = plan.versions[0].day_of(event.instant)
     message = (
         f"{member} would be credited and is on no plan on {day}; "
         "assign them to one, or correct the owner in the CRM"
     )
-    return Waiting(deal_id, UNASSIGNED, event.key, plan.id, "", member, day, message)
+    return Waiting(name, UNASSIGNED, event.key, plan.id, "", member, day, message)
 
 
 def _grace(plan: Plan, events: Callable[[timedelta], list[CreditEvent]]) -> timedelta:

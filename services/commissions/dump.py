@@ -27,6 +27,21 @@ async def canonical_dump(tx: Connection) -> Dump:
             tx,
             "SELECT quota_id AS key, to_jsonb(q)::text AS content FROM quota_target q",
         ),
+        "kpis": await _rows(
+            tx,
+            "SELECT concat_ws('|', person, kpi, day) AS key, to_jsonb(k)::text AS content "
+            "FROM kpi_fact k",
+        ),
+        "scores": await _rows(
+            tx,
+            "SELECT concat_ws('|', person, objective, period) AS key, to_jsonb(o)::text AS content "
+            "FROM objective_score o",
+        ),
+        "grants": await _rows(
+            tx,
+            "SELECT concat_ws('|', plan_id, component_id, key) AS key, "
+            "to_jsonb(g)::text AS content FROM budget_grant g",
+        ),
         "credits": await _rows(
             tx, "SELECT deal_id || '#' || key AS key, document::text AS content FROM credit"
         ),

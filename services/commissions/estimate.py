@@ -13,10 +13,12 @@ from services.commissions.domain.deal_events import (
     deal_fields,
     stated_shares,
 )
+from services.commissions.domain.people import with_people
 from services.commissions.domain.plan import CreditOn, Over
 from services.commissions.domain.rates import ZERO
 from services.commissions.domain.rating import Line, LineKind
 from services.commissions.domain.sheet import Sheet
+from services.commissions.needs import PEOPLE
 from services.commissions.rating import sheet_of
 from services.commissions.reference import Reference
 from services.commissions.store import AccountKey
@@ -123,6 +125,23 @@ async def hypothetical_event(
     )
 
 
+async def deal_members(
+    tx: Connection, deal_id: str, at: datetime, reference: Reference
+) -> frozenset[str]:
+    """Whom the CRM's deal concerns as of an instant: its owner and everybody with a share in it.
+
+    Whoever asks about a deal is judged by these, never by members of their own hypothesis.
+    """
+    record = (await load_records(tx, "deal", [deal_id])).get(deal_id)
+    if record is None:
+        return frozenset()
+    at_ms, who = to_epoch_ms(at), reference.identities
+    owner = owner_at(record, at_ms, who)
+    shared = [shares_at(record, name, at_ms, who) for name in ("splits", "overlays")]
+    members = {member for shares in shared for member in shares}
+    return frozenset(members if owner is None else members | {owner})
+
+
 async def estimates(
     tx: Connection, event: CreditEvent, reference: Reference
 ) -> tuple[list[Estimate], list[CreditException], list[str]]:
@@ -132,7 +151,10 @@ async def estimates(
     on_no_plan: set[str] = set()
     for plan in reference.plans.values():
         assigned = reference.assignments.get(plan.id, ())
-        outcome = credits_for(event, plan, assigned, reference.rates)
+        asked = event
+        if PEOPLE in reference.needs[plan.id]:
+            asked = with_people(event, reference.org)
+        outcome = credits_for(asked, plan, assigned, reference.rates)
         waiting.extend(outcome.exceptions)
         on_no_plan.update(outcome.unassigned)
         by_payee: dict[str, list[Credit]] = {}
@@ -205,6 +227,8 @@ def _next_tier(sheet: Sheet, line: Line) -> NextTier | None:
         if other.kind is LineKind.CREDIT and other.measure == line.measure
     ]
     last = max(same, key=lambda other: (other.count, other.after))
+    if sheet.rater.component_of(last).rates is None:
+        return None
     pricing = sheet.rater.pricing_of(last)
     measure = Decimal(last.count + 1) if pricing.over is Over.COUNT else last.after
     for bound, rate in zip(pricing.bounds, pricing.rates, strict=True):

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from services.commissions import store
+from services.commissions.budgets import grants_with, load_grants
 from services.commissions.domain.chain import ChainInput, Rated, YearState, brought_to, rate_chain
 from services.commissions.domain.closes import BroughtForward, FixedStatement
 from services.commissions.domain.credits import Credit, CreditException, ExceptionKind
+from services.commissions.domain.given import Grant, KpiFact
 from services.commissions.domain.ledger import (
     Cause,
     Place,
@@ -25,12 +27,13 @@ from services.commissions.domain.ledger import (
     transaction,
     wanted_balances,
 )
-from services.commissions.domain.periods import Period, PeriodKind, period_of
+from services.commissions.domain.periods import Period, PeriodKind, following, period_of
 from services.commissions.domain.plan import Plan
-from services.commissions.domain.rating import Line
 from services.commissions.domain.sheet import QuotaKey, Sheet, SheetInput, rate_sheet
 from services.commissions.domain.statement import Statement
+from services.commissions.needs import UNCREDITED, budgets_in, kpis_in
 from services.commissions.reference import Reference
+from services.commissions.statement_rows import statement_write
 from services.commissions.store import (
     AccountKey,
     Entry,
@@ -38,10 +41,11 @@ from services.commissions.store import (
     StoredStatement,
     Waiting,
     canonical_json,
+    deal_named,
 )
+from services.commissions.targets import load_kpis, load_quotas
 from shared.facts.settle import LockedRoot
 from shared.ids import derived_id
-from shared.money import to_text
 
 if TYPE_CHECKING:
     import asyncpg
@@ -56,7 +60,10 @@ Posted = dict[Place, tuple[Decimal, date, date]]
 
 @dataclass(slots=True)
 class AccountState:
-    """Everything of one account that rating reads, from `since` on."""
+    """Everything of one account that rating reads, from `since` on.
+
+    begun_until: where the plan has pay without credits, periods that begin before it have it.
+    """
 
     account: AccountKey
     plan: Plan | None
@@ -64,10 +71,13 @@ class AccountState:
     marked: set[Period] | None
     since: date
     closed_until: date
+    begun_until: date | None = None
     credits: dict[Period, list[Credit]] = field(default_factory=dict)
     waiting: dict[Period, list[CreditException]] = field(default_factory=dict)
     fixed: dict[Period, list[FixedStatement]] = field(default_factory=dict)
     quotas: dict[QuotaKey, Decimal] = field(default_factory=dict)
+    gates: Mapping[str, Sequence[KpiFact]] = field(default_factory=dict)
+    grants: Mapping[str, Grant] = field(default_factory=dict)
     statements: list[StoredStatement] = field(default_factory=list)
     posted: Posted = field(default_factory=dict)
 
@@ -101,9 +111,9 @@ class AccountOutcome:
 async def rate_accounts(
     tx: Connection, roots: Sequence[LockedRoot], reference: Reference, *, lock: bool = True
 ) -> list[AccountOutcome]:
-    """Rate the marked years of accounts. lock: hold the day until which all is closed."""
-    closed_until = await store.hold_closed_until(tx, lock=lock)
-    states = [_begin(root, reference, closed_until) for root in roots]
+    """Rate the marked years of accounts. lock: hold until when all is closed, and has begun."""
+    borders = await store.hold_borders(tx, lock=lock)
+    states = [_begin(root, reference, borders) for root in roots]
     await _fill(tx, states, reference)
     return [_outcome(state, reference) for state in states]
 
@@ -124,10 +134,16 @@ async def sheet_of(  # noqa: PLR0913 - which sheet, and what is otherwise on it
     contribution = await tx.fetchval(
         "SELECT contribution::text FROM root WHERE kind = 'account' AND id = $1", account.root_id
     )
-    closed_until = await store.hold_closed_until(tx, lock=False)
+    borders = await store.hold_borders(tx, lock=False)
     stored = _stored(contribution, reference)
     state = AccountState(
-        account, reference.plans.get(account.plan_id), stored, set(), year.start, closed_until
+        account,
+        reference.plans.get(account.plan_id),
+        stored,
+        set(),
+        year.start,
+        borders.closed_until,
+        _begun(account.plan_id, borders, reference),
     )
     await _fill(tx, [state], reference)
     if state.plan is None:
@@ -135,6 +151,9 @@ async def sheet_of(  # noqa: PLR0913 - which sheet, and what is otherwise on it
     if extra or without_deal:
         mine = [c for c in state.credits.get(year, []) if c.deal_id != without_deal]
         state.credits[year] = [*mine, *extra]
+        needs = reference.needs[account.plan_id]
+        if budgets_in(needs):
+            state.grants = await grants_with(tx, state.plan, needs, extra, without_deal)
     given = _sheet_input(state, state.plan, year, brought_to(year, stored), reference)
     return rate_sheet(given)
 
@@ -144,13 +163,18 @@ def _stored(contribution: str | None, reference: Reference) -> dict[Period, Year
     return {reference.year(label): state for label, state in kept.items()}
 
 
-def _begin(root: LockedRoot, reference: Reference, closed_until: date) -> AccountState:
+def _begun(plan_id: str, borders: store.Borders, reference: Reference) -> date | None:
+    return borders.begun_until if UNCREDITED in reference.needs.get(plan_id, ()) else None
+
+
+def _begin(root: LockedRoot, reference: Reference, borders: store.Borders) -> AccountState:
     account = AccountKey.of(root.key.id)
     stored = _stored(root.contribution, reference)
     marked = None if "" in root.parts else {reference.year(part) for part in root.parts}
     since = date.min if not marked else min(marked).start
     plan = reference.plans.get(account.plan_id)
-    return AccountState(account, plan, stored, marked, since, closed_until)
+    begun = _begun(account.plan_id, borders, reference)
+    return AccountState(account, plan, stored, marked, since, borders.closed_until, begun)
 
 
 async def _fill(tx: Connection, states: Sequence[AccountState], reference: Reference) -> None:
@@ -161,7 +185,7 @@ async def _fill(tx: Connection, states: Sequence[AccountState], reference: Refer
     credits_ = await store.load_credits(tx, accounts, since)
     waiting = await store.load_waiting(tx, accounts, since)
     fixed = await store.load_fixed(tx, accounts, since, month)
-    quotas = await store.load_quotas(tx, sorted({a.payee for a in accounts}))
+    quotas = await load_quotas(tx, sorted({a.payee for a in accounts}))
     statements = await store.load_statements(tx, accounts, since)
     posted = await store.load_posted(tx, accounts, max(since, states[0].closed_until))
     for state in states:
@@ -185,13 +209,36 @@ async def _fill(tx: Connection, states: Sequence[AccountState], reference: Refer
         }
         if state.plan is not None:
             state.quotas = _quotas(quotas.get(mine.payee, []), state.plan, month)
+    await _fill_shared(tx, states, reference)
+
+
+async def _fill_shared(
+    tx: Connection, states: Sequence[AccountState], reference: Reference
+) -> None:
+    """KPIs of gates, and grants of budgets, of those accounts whose plans ask for them."""
+    needs = {s.account: reference.needs.get(s.account.plan_id, frozenset()) for s in states}
+    gated = {account: kpis for account, said in needs.items() if (kpis := kpis_in(said))}
+    if gated:
+        facts = await load_kpis(
+            tx,
+            sorted({account.payee for account in gated}),
+            sorted({kpi for kpis in gated.values() for kpi in kpis}),
+        )
+        for state in states:
+            if state.account in gated:
+                state.gates = facts.get(state.account.payee, {})
+    budgeted = [account for account, said in needs.items() if budgets_in(said)]
+    if budgeted:
+        grants = await load_grants(tx, budgeted)
+        for state in states:
+            state.grants = grants.get(state.account, {})
 
 
 def _exception(entry: Waiting) -> CreditException:
     return CreditException(
         kind=ExceptionKind(entry.kind),
         event_key=entry.event_key,
-        deal_id=entry.deal_id,
+        deal_id=deal_named(entry.deal_id) or "",
         plan_id=entry.plan_id,
         component_id=entry.component_id,
         payee=entry.payee,
@@ -233,11 +280,33 @@ def _sheet_input(
         fixed=state.fixed.get(year, []),
         brought_forward=left,
         fiscal_start_month=reference.fiscal_start_month,
+        gates=state.gates,
+        grants=state.grants,
+        until=state.begun_until,
+        working_days=reference.org.calendar.working_days,
     )
 
 
+def _years_begun(state: AccountState, reference: Reference) -> set[Period]:
+    """Years, from `since` on, in which somebody assigned may have pay without any credit."""
+    found: set[Period] = set()
+    if state.begun_until is None or state.plan is None:
+        return found
+    earliest = max(state.since, state.plan.versions[0].effective.first or state.since)
+    for assignment in reference.assignments.get(state.plan.id, ()):
+        if assignment.payee != state.account.payee:
+            continue
+        first = max(earliest, assignment.days.first or earliest)
+        last = assignment.days.last or date.max
+        year = reference.year_of(first)
+        while year.start < state.begun_until and year.start <= last and first <= last:
+            found.add(year)
+            year = following(year, reference.fiscal_start_month)
+    return found
+
+
 def _outcome(state: AccountState, reference: Reference) -> AccountOutcome:
-    own = {*state.credits, *state.waiting, *state.fixed}
+    own = {*state.credits, *state.waiting, *state.fixed, *_years_begun(state, reference)}
     plan = state.plan
     rated = Rated()
     if plan is not None:
@@ -248,7 +317,14 @@ def _outcome(state: AccountState, reference: Reference) -> AccountOutcome:
         everything = {*own, *state.stored}
         marked = everything if state.marked is None else state.marked
         rated = rate_chain(
-            ChainInput(own, marked, state.stored, state.closed_until, reference.fiscal_start_month),
+            ChainInput(
+                own,
+                marked,
+                state.stored,
+                state.closed_until,
+                reference.fiscal_start_month,
+                state.begun_until,
+            ),
             rate,
         )
     years = {*rated.sheets, *rated.cleared}
@@ -317,90 +393,3 @@ def _cause(plan: Plan | None, sheets: Sequence[Sheet], postings: Sequence[Postin
                     if line.key in keys and line.credit is not None:
                         events.update(line.credit.source_ids)
     return Cause(tuple(sorted(events)), plan.versions[-1].hash if plan else "", ENGINE)
-
-
-def statement_write(account: AccountKey, statement: Statement) -> StatementWrite:
-    """The row of a statement."""
-    return StatementWrite(
-        account=account,
-        period=statement.period.label,
-        start_day=statement.period.start,
-        end_day=statement.period.end,
-        currency=statement.currency,
-        own=statement.own,
-        difference=statement.difference,
-        carry_out=statement.carry_out,
-        payable=statement.payable,
-        payout_currency=statement.payout.currency,
-        payout_amount=statement.payout.amount,
-        hash=statement.hash,
-        waiting=bool(statement.exceptions),
-        document=canonical_json(_document(statement)),
-    )
-
-
-def _document(statement: Statement) -> dict[str, object]:
-    """A statement as JSON values, without explanations: those are made when somebody asks."""
-    payout = statement.payout
-    return {
-        "payee": statement.payee,
-        "plan": statement.plan_id,
-        "period": statement.period.label,
-        "start": statement.period.start.isoformat(),
-        "end": statement.period.end.isoformat(),
-        "currency": statement.currency,
-        "lines": [_line(line) for line in statement.lines],
-        "own": to_text(statement.own),
-        "difference": to_text(statement.difference),
-        "corrects": [
-            {
-                "period": c.period,
-                "line": c.line_key,
-                "fixed": to_text(c.fixed),
-                "recomputed": to_text(c.recomputed),
-            }
-            for c in statement.corrections
-        ],
-        "landed_before": to_text(statement.landed),
-        "carry_in": to_text(statement.carry_in),
-        "taken": to_text(statement.taken),
-        "carry_out": to_text(statement.carry_out),
-        "payable": to_text(statement.payable),
-        "payout": {
-            "currency": payout.currency,
-            "amount": None if payout.amount is None else to_text(payout.amount),
-            "rate": None if payout.rate is None else to_text(payout.rate.rate),
-        },
-        "held": [
-            {"deal": c.deal_id, "amount": to_text(c.original), "currency": c.currency}
-            for c in statement.held
-        ],
-        "exceptions": [
-            {
-                "kind": e.kind.value,
-                "deal": e.deal_id or None,
-                "component": e.component_id or None,
-                "payee": e.payee,
-                "day": e.day.isoformat(),
-                "message": e.message,
-            }
-            for e in statement.exceptions
-        ],
-        "hash": statement.hash,
-    }
-
-
-def _line(line: Line) -> dict[str, object]:
-    credit = line.credit
-    return {
-        "key": line.key,
-        "kind": line.kind.value,
-        "component": line.component_id or None,
-        "plan_version": line.version_hash,
-        "deal": line.deal_id,
-        "day": None if credit is None else credit.day.isoformat(),
-        "credited": None
-        if credit is None or credit.converted is None
-        else to_text(credit.converted),
-        "amount": to_text(line.amount),
-    }

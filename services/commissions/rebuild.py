@@ -17,10 +17,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.commissions import store
+from services.commissions.begun import add_activity_roots, mark_uncredited
 from services.commissions.close import log_ends
 from services.commissions.consumer import SUBSCRIPTION
 from services.commissions.domain.ledger import Account, Cause, Place, Posting, transaction
-from services.commissions.handlers import handler_for
+from services.commissions.handlers import asks_for_activities, handler_for
 from services.commissions.projector import CommissionsProjector
 from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP, TOPICS
@@ -32,6 +33,7 @@ from shared.facts.marks import RootKey, Touched, count_marks, marked_roots
 from shared.facts.settle import Settler
 from shared.ids import derived_id
 from shared.kafka.clients import stop_quietly
+from shared.kafka.security import client_options
 from shared.runtime.consume import Message
 from shared.runtime.service import Parts
 
@@ -40,7 +42,17 @@ if TYPE_CHECKING:
 
     from shared.db.pool import Connection
 
-DERIVED = ("record", "root", "quota_target", "credit", "credit_exception", "statement")
+DERIVED = (
+    "record",
+    "root",
+    "quota_target",
+    "kpi_fact",
+    "objective_score",
+    "credit",
+    "budget_grant",
+    "credit_exception",
+    "statement",
+)
 """Tables that are exchanged. Marks are not: afterwards nothing waits."""
 
 SHADOWED = (*DERIVED, "mark", "posting", "ledger_transaction", "outbox", "reference_version")
@@ -48,6 +60,8 @@ SHADOWED = (*DERIVED, "mark", "posting", "ledger_transaction", "outbox", "refere
 
 COMPARED: Mapping[str, str] = {
     "credit": "deal_id || ' ' || key, document::text",
+    "budget_grant": "concat_ws(' ', plan_id, component_id, key), "
+    "concat_ws(' ', trim_scale(asked), trim_scale(granted), trim_scale(spent_before))",
     "credit_exception": "concat_ws(' ', deal_id, kind, event_key, plan_id, component_id, payee), "
     "message",
     "statement": "concat_ws(' ', payee, plan_id, period), document::text",
@@ -141,7 +155,7 @@ class _Reader:
         self._projector = CommissionsProjector()
         self._handle = handler_for(self._projector)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap,
+            **client_options(settings.kafka),
             client_id="commissions-rebuild",
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -154,7 +168,7 @@ class _Reader:
         """Begin at the beginning of every log."""
         await self._consumer.start()
         prefix = self._settings.topic_prefix
-        places = await log_ends(self._settings.kafka_bootstrap, prefix)
+        places = await log_ends(self._settings.kafka, prefix)
         partitions = {place: TopicPartition(prefix + place[0], place[1]) for place in places}
         self._consumer.assign(list(partitions.values()))
         starts = await self._consumer.beginning_offsets(list(partitions.values()))
@@ -169,7 +183,7 @@ class _Reader:
     async def catch_up(self) -> None:
         """Read until nearly everything is read, and settle it."""
         while True:
-            ends = await log_ends(self._settings.kafka_bootstrap, self._settings.topic_prefix)
+            ends = await log_ends(self._settings.kafka, self._settings.topic_prefix)
             missing = sum(max(0, end - self._read.get(place, 0)) for place, end in ends.items())
             if missing <= NEAR_RECORDS:
                 break
@@ -206,6 +220,8 @@ class _Reader:
 
     async def settle_anew(self) -> None:
         """Settle everything: plans or closes have changed since this began."""
+        if await asks_for_activities(self._connection):
+            await add_activity_roots(self._connection)
         await self._connection.execute("UPDATE reference_version SET version = version + 1")
         await self.settle_all()
 
@@ -266,6 +282,7 @@ async def _swap(connection: Connection, reader: _Reader, version: int) -> Report
             "INSERT INTO mark (kind, root_id, part) SELECT kind, id, '' FROM root "
             "WHERE kind = 'account'"
         )
+        await mark_uncredited(connection)
         await reader.settle_all()
         differing = await _differing(connection)
         postings = await _missing_postings(connection)

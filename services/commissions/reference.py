@@ -14,10 +14,11 @@ from services.commissions.domain.exchange import RateBook, RateRow
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.periods import Period, PeriodKind, parse_period, period_of
 from services.commissions.domain.plan import Assignment, DayRange, Plan, PlanVersion
+from services.commissions.needs import needs_of
 from shared.facts.record import Record
 from shared.facts.reference import Identities, StageMaps
 from shared.facts.store import load_kind
-from shared.money import parse_decimal
+from shared.money import parse_decimal, quantise
 from shared.org.people import Org
 
 if TYPE_CHECKING:
@@ -33,6 +34,21 @@ class Reference:
     rates: RateBook
     stage_maps: StageMaps
     org: Org
+    needs: Mapping[str, frozenset[str]] = field(init=False)
+    _asked: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What each plan, in any of its versions, asks for; and all of them together."""
+        needs = {
+            plan_id: frozenset().union(*map(needs_of, plan.versions))
+            for plan_id, plan in self.plans.items()
+        }
+        object.__setattr__(self, "needs", needs)
+        object.__setattr__(self, "_asked", frozenset().union(*needs.values()))
+
+    def asks_for(self, need: str) -> bool:
+        """Whether any plan needs it."""
+        return need in self._asked
 
     @property
     def identities(self) -> Identities:
@@ -122,10 +138,13 @@ class ReferenceCache:
 async def _assignments(tx: Connection) -> dict[str, list[Assignment]]:
     found: dict[str, list[Assignment]] = {}
     for row in await tx.fetch(
-        "SELECT payee, plan_id, first_day, last_day, quota::text AS quota, payout_currency "
-        "FROM assignment WHERE NOT deleted ORDER BY plan_id, payee, first_day, assignment_id"
+        "SELECT payee, plan_id, first_day, last_day, quota::text AS quota, payout_currency, "
+        "target_pay, component_target_pay::text AS component_target_pay, ramp::text AS ramp, "
+        "leave::text AS leave FROM assignment WHERE NOT deleted "
+        "ORDER BY plan_id, payee, first_day, assignment_id"
     ):
         quota: dict[str, str] = msgspec.json.decode(row["quota"])
+        target_pays: dict[str, str] = msgspec.json.decode(row["component_target_pay"])
         found.setdefault(row["plan_id"], []).append(
             Assignment(
                 payee=row["payee"],
@@ -133,6 +152,18 @@ async def _assignments(tx: Connection) -> dict[str, list[Assignment]]:
                 days=DayRange(row["first_day"], row["last_day"]),
                 quota=tuple((name, Decimal(amount)) for name, amount in sorted(quota.items())),
                 payout_currency=row["payout_currency"],
+                target_pay=None if row["target_pay"] is None else quantise(row["target_pay"]),
+                component_target_pay=tuple(
+                    (name, Decimal(amount)) for name, amount in sorted(target_pays.items())
+                ),
+                ramp=tuple(
+                    Decimal(share.removesuffix("%")).scaleb(-2)
+                    for share in msgspec.json.decode(row["ramp"])
+                ),
+                leave=tuple(
+                    DayRange(date.fromisoformat(away["from"]), date.fromisoformat(away["to"]))
+                    for away in msgspec.json.decode(row["leave"])
+                ),
             )
         )
     return found

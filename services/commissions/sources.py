@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.events.catalogue import (
+    CRM_ACTIVITIES,
     CRM_BILLING,
     CRM_DEALS,
     CRM_PEOPLE,
@@ -12,5 +13,5 @@ from shared.events.catalogue import (
 
 GROUP = "commissions"
 
-TOPICS = (CRM_REFERENCE, CRM_PEOPLE, METRICS_TARGETS, CRM_DEALS, CRM_BILLING)
+TOPICS = (CRM_REFERENCE, CRM_PEOPLE, METRICS_TARGETS, CRM_DEALS, CRM_BILLING, CRM_ACTIVITIES)
 """Everything that pay rests on: a close waits until all of it has been read."""

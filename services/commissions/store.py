@@ -1,4 +1,4 @@
-"""SQL of the projection: credits, exceptions, statements, the ledger, quotas, what closes fixed."""
+"""SQL of the projection: credits, exceptions, statements, the ledger, what closes fixed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ from services.commissions.domain.periods import parse_period
 from shared.money import quantise
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from shared.db.pool import Connection
-    from shared.events.targets import QuotaData
 
 UNASSIGNED = "unassigned"
 """Kind of exception: somebody would be credited who is on no plan that day."""
@@ -57,6 +54,18 @@ class Waiting(NamedTuple):
     message: str
 
 
+def deal_named(root: str) -> str | None:
+    """The deal by whose name rows go; None where their root is no deal (`activity/…`)."""
+    return None if "/" in root else root
+
+
+class Borders(NamedTuple):
+    """Until when all is closed, and the first day of the period after those that have begun."""
+
+    closed_until: date
+    begun_until: date
+
+
 @dataclass(frozen=True, slots=True)
 class StoredStatement:
     """What is stored of a statement: enough to see whether it changed."""
@@ -86,6 +95,8 @@ class StatementWrite:
     hash: str
     waiting: bool
     document: str
+    held_pay: Decimal
+    draw_balance: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +114,15 @@ class Entry:
 
 
 async def write_credits(
-    tx: Connection, gone: Sequence[tuple[str, str]], new: Sequence[tuple[str, Credit]]
+    tx: Connection,
+    gone: Sequence[tuple[str, str]],
+    new: Sequence[tuple[str, Credit]],
+    budgets: Sequence[str | None],
 ) -> None:
-    """Remove credits by (deal, key) and add others; a changed one is in both."""
+    """Remove credits by (root, key) and add others; a changed one is in both.
+
+    budgets: for each new one, the component whose budget pays it.
+    """
     if gone:
         await tx.execute(
             "DELETE FROM credit c USING unnest($1::text[], $2::text[]) AS g(deal_id, key) "
@@ -116,10 +133,11 @@ async def write_credits(
     if new:
         await tx.execute(
             "INSERT INTO credit (deal_id, key, payee, plan_id, day, original, currency, "
-            "converted, document) SELECT deal_id, key, payee, plan_id, day, original, currency, "
-            "converted, document::json FROM unnest($1::text[], $2::text[], $3::text[], "
-            "$4::text[], $5::date[], $6::numeric[], $7::text[], $8::numeric[], $9::text[]) "
-            "AS n(deal_id, key, payee, plan_id, day, original, currency, converted, document)",
+            "converted, document, budget) SELECT deal_id, key, payee, plan_id, day, original, "
+            "currency, converted, document::json, budget FROM unnest($1::text[], $2::text[], "
+            "$3::text[], $4::text[], $5::date[], $6::numeric[], $7::text[], $8::numeric[], "
+            "$9::text[], $10::text[]) AS n(deal_id, key, payee, plan_id, day, original, currency, "
+            "converted, document, budget)",
             [deal_id for deal_id, _ in new],
             [credit.key for _, credit in new],
             [credit.payee for _, credit in new],
@@ -129,6 +147,7 @@ async def write_credits(
             [credit.currency for _, credit in new],
             [credit.converted for _, credit in new],
             [canonical_json(credit_as_row(credit)) for _, credit in new],
+            list(budgets),
         )
 
 
@@ -199,84 +218,17 @@ async def load_waiting(
     return found
 
 
-# ---- quotas -----------------------------------------------------------------------------------
-
-
-async def fold_quotas(tx: Connection, said: Mapping[str, QuotaData]) -> list[tuple[str, date]]:
-    """Keep the greatest revision of each quota; (person, first day) of all that changed."""
-    rows = await tx.fetch(
-        """
-        WITH said AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::date[],
-                                 $6::numeric[], $7::text[], $8::bigint[], $9::boolean[])
-                AS s(quota_id, person, measure, start_day, end_day, amount, currency, revision,
-                     deleted)
-        ), before AS (
-            SELECT q.quota_id, q.person, q.start_day FROM quota_target q JOIN said USING (quota_id)
-            WHERE said.revision > q.revision
-        ), kept AS (
-            INSERT INTO quota_target AS q (quota_id, person, measure, start_day, end_day, amount,
-                                           currency, revision, deleted)
-            SELECT * FROM said ORDER BY quota_id
-            ON CONFLICT (quota_id) DO UPDATE SET
-                person = excluded.person, measure = excluded.measure,
-                start_day = excluded.start_day, end_day = excluded.end_day,
-                amount = excluded.amount, currency = excluded.currency,
-                revision = excluded.revision, deleted = excluded.deleted
-            WHERE excluded.revision > q.revision
-            RETURNING q.person, q.start_day
-        )
-        SELECT person, start_day FROM before UNION SELECT person, start_day FROM kept
-        """,
-        list(said),
-        [q.person for q in said.values()],
-        [q.measure for q in said.values()],
-        [date.fromisoformat(q.start) for q in said.values()],
-        [date.fromisoformat(q.end) for q in said.values()],
-        [Decimal(q.amount) for q in said.values()],
-        [q.currency for q in said.values()],
-        [q.revision for q in said.values()],
-        [q.deleted for q in said.values()],
-    )
-    return [(row["person"], row["start_day"]) for row in rows if row["person"] is not None]
-
-
-async def accounts_of(tx: Connection, payees: Sequence[str]) -> list[AccountKey]:
-    """Accounts of people: those there are, and those their assignments may make.
-
-    Holds the version of reference data, so that no assignment appears unseen.
-    """
-    await tx.execute("SELECT FROM reference_version FOR SHARE")
-    rows = await tx.fetch(
-        "SELECT payee || '|' || plan_id AS id FROM assignment "
-        "WHERE payee = ANY($1::text[]) AND NOT deleted "
-        "UNION SELECT r.id FROM unnest($1::text[]) AS p(payee) JOIN root r ON r.kind = 'account' "
-        "AND r.id >= p.payee || '|' AND r.id < p.payee || '}' ",
-        list(payees),
-    )
-    return sorted(AccountKey.of(row["id"]) for row in rows)
-
-
-async def load_quotas(tx: Connection, payees: Sequence[str]) -> dict[str, list[asyncpg.Record]]:
-    """Payee → their quotas in the order of ids."""
-    found: dict[str, list[asyncpg.Record]] = {}
-    for row in await tx.fetch(
-        "SELECT person, measure, start_day, end_day, amount, currency FROM quota_target "
-        "WHERE person = ANY($1::text[]) AND NOT deleted ORDER BY quota_id",
-        list(payees),
-    ):
-        found.setdefault(row["person"], []).append(row)
-    return found
-
-
 # ---- statements -------------------------------------------------------------------------------
 
 
-async def hold_closed_until(tx: Connection, *, lock: bool) -> date:
-    """The day until which all is closed; no close can happen before this transaction ends."""
+async def hold_borders(tx: Connection, *, lock: bool) -> Borders:
+    """Both borders; locked, neither moves before this transaction ends."""
     suffix = " FOR SHARE" if lock else ""
-    day: date = await tx.fetchval(f"SELECT day FROM closed_until{suffix}")  # noqa: S608 - constants
-    return day
+    rows = await tx.fetch(
+        "SELECT c.day AS closed_until, b.day AS begun_until "  # noqa: S608 - constants
+        f"FROM closed_until c CROSS JOIN begun_until b{suffix}"
+    )
+    return Borders(rows[0]["closed_until"], rows[0]["begun_until"])
 
 
 async def load_fixed(
@@ -286,7 +238,7 @@ async def load_fixed(
     found: dict[AccountKey, list[FixedStatement]] = {}
     for row in await tx.fetch(
         "SELECT f.payee, f.plan_id, f.period, f.difference, f.carry_in, f.carry_out, f.payable, "
-        "f.hash, f.document::text AS document FROM fixed_statement f "
+        "f.hash, f.draw_in, f.draw_out, f.document::text AS document FROM fixed_statement f "
         "JOIN unnest($1::text[], $2::text[]) AS a(payee, plan_id) "
         "ON f.payee = a.payee AND f.plan_id = a.plan_id "
         "WHERE f.start_day >= $3 ORDER BY f.start_day",
@@ -304,6 +256,8 @@ async def load_fixed(
                 carry_out=row["carry_out"],
                 payable=row["payable"],
                 hash=row["hash"],
+                draw_in=row["draw_in"],
+                draw_out=row["draw_out"],
             )
         )
     return found
@@ -350,20 +304,24 @@ async def write_statements(
         """
         INSERT INTO statement AS s (payee, plan_id, period, start_day, end_day, currency, own,
             difference, carry_out, payable, payout_currency, payout_amount, hash, waiting,
-            document, version)
+            document, held_pay, draw_balance, version)
         SELECT payee, plan_id, period, start_day, end_day, currency, own, difference, carry_out,
-            payable, payout_currency, payout_amount, hash, waiting, document::json, 1
+            payable, payout_currency, payout_amount, hash, waiting, document::json, held_pay,
+            draw_balance, 1
         FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::date[], $6::text[],
                     $7::numeric[], $8::numeric[], $9::numeric[], $10::numeric[], $11::text[],
-                    $12::numeric[], $13::text[], $14::boolean[], $15::text[])
+                    $12::numeric[], $13::text[], $14::boolean[], $15::text[], $16::numeric[],
+                    $17::numeric[])
              AS n(payee, plan_id, period, start_day, end_day, currency, own, difference,
-                  carry_out, payable, payout_currency, payout_amount, hash, waiting, document)
+                  carry_out, payable, payout_currency, payout_amount, hash, waiting, document,
+                  held_pay, draw_balance)
         ON CONFLICT (payee, plan_id, period) DO UPDATE SET
             start_day = excluded.start_day, end_day = excluded.end_day,
             currency = excluded.currency, own = excluded.own, difference = excluded.difference,
             carry_out = excluded.carry_out, payable = excluded.payable,
             payout_currency = excluded.payout_currency, payout_amount = excluded.payout_amount,
             hash = excluded.hash, waiting = excluded.waiting, document = excluded.document,
+            held_pay = excluded.held_pay, draw_balance = excluded.draw_balance,
             version = s.version + 1
         """,
         [w.account.payee for w in new],
@@ -381,6 +339,8 @@ async def write_statements(
         [w.hash for w in new],
         [w.waiting for w in new],
         [w.document for w in new],
+        [w.held_pay for w in new],
+        [w.draw_balance for w in new],
     )
 
 

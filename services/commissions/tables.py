@@ -1,6 +1,7 @@
 """Tables of the schema `commissions`.
 
-Derived, made anew from the topics: records, roots, marks, quotas, credits, exceptions, statements.
+Derived, made anew from the topics: records, roots, marks, quotas, KPIs, scores, credits, budgets'
+grants, exceptions, statements.
 Owned: plan versions, assignments, periods, what closes fixed, the day up to which all is closed.
 The ledger is neither: it is only ever added to, and a rebuild posts the differences.
 """
@@ -26,7 +27,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 from sqlmodel import Field
 
 from shared.db.tables import add_runtime_tables, service_metadata, table_base, utc_now_column
@@ -93,12 +94,17 @@ class QuotaTargetRow(Base, table=True):
 
 
 class CreditRow(Base, table=True):
-    """One payee's credit for one component; `document` is all of it."""
+    """One payee's credit for one component; `document` is all of it.
+
+    deal_id: its root: a deal, or `activity/<id>`, `objective_score/<person>/<objective>/<period>`.
+    budget: the component whose budget pays it, where it has one.
+    """
 
     __tablename__ = "credit"
     __table_args__ = (
         *_finite("original", "converted"),
         Index("ix_credit_account", "payee", "plan_id", "day"),
+        Index("ix_credit_budget", "plan_id", "budget", postgresql_where=text("budget IS NOT NULL")),
     )
 
     deal_id: str = Field(sa_column=_key())
@@ -110,6 +116,56 @@ class CreditRow(Base, table=True):
     currency: str = Field(sa_column=_text())
     converted: Decimal | None = Field(sa_column=_amount(nullable=True))
     document: str = Field(sa_column=_document())
+    budget: str | None = Field(sa_column=_text(nullable=True))
+
+
+class BudgetGrantRow(Base, table=True):
+    """What a credit gets of a budget that all payees share; asked: without it."""
+
+    __tablename__ = "budget_grant"
+    __table_args__ = (
+        *_finite("asked", "granted", "spent_before", "budget"),
+        Index("ix_budget_grant_account", "payee", "plan_id"),
+    )
+
+    plan_id: str = Field(sa_column=_key())
+    component_id: str = Field(sa_column=_key())
+    key: str = Field(sa_column=_key())
+    payee: str = Field(sa_column=_text())
+    day: date = Field(sa_column=_day())
+    asked: Decimal = Field(sa_column=_amount())
+    granted: Decimal = Field(sa_column=_amount())
+    spent_before: Decimal = Field(sa_column=_amount())
+    budget: Decimal = Field(sa_column=_amount())
+
+
+class KpiFactRow(Base, table=True):
+    """A published KPI of a person as of a day: the greatest revision."""
+
+    __tablename__ = "kpi_fact"
+    __table_args__ = _finite("value")
+
+    person: str = Field(sa_column=_key())
+    kpi: str = Field(sa_column=_key())
+    day: date = Field(sa_column=Column(Date, primary_key=True))
+    value: Decimal = Field(sa_column=_amount())
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+    deleted: bool = Field(sa_column=Column(Boolean, nullable=False))
+
+
+class ObjectiveScoreRow(Base, table=True):
+    """A published score of a person's objective for a period: the greatest revision."""
+
+    __tablename__ = "objective_score"
+    __table_args__ = _finite("score")
+
+    person: str = Field(sa_column=_key())
+    objective: str = Field(sa_column=_key())
+    period: str = Field(sa_column=_key())
+    score: Decimal = Field(sa_column=_amount())
+    scored_at: datetime = Field(sa_column=_instant())
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+    deleted: bool = Field(sa_column=Column(Boolean, nullable=False))
 
 
 class CreditExceptionRow(Base, table=True):
@@ -137,6 +193,7 @@ class StatementRow(Base, table=True):
     __tablename__ = "statement"
     __table_args__ = (
         *_finite("own", "difference", "carry_out", "payable", "payout_amount"),
+        *_finite("held_pay", "draw_balance"),
         Index("ix_statement_end_day", "end_day"),
         Index("ix_statement_period", "period", "payee", "plan_id"),
     )
@@ -157,6 +214,8 @@ class StatementRow(Base, table=True):
     waiting: bool = Field(sa_column=Column(Boolean, nullable=False))
     version: int = Field(sa_column=Column(BigInteger, nullable=False))
     document: str = Field(sa_column=_document())
+    held_pay: Decimal = Field(sa_column=Column(Numeric, nullable=False, server_default="0"))
+    draw_balance: Decimal = Field(sa_column=Column(Numeric, nullable=False, server_default="0"))
 
 
 class LedgerTransactionRow(Base, table=True):
@@ -204,7 +263,7 @@ class PostingRow(Base, table=True):
 
 
 class PlanVersionRow(Base, table=True):
-    """A plan document as it was saved. Immutable."""
+    """A plan document as it was saved. Immutable. needs: see needs.py."""
 
     __tablename__ = "plan_version"
     __table_args__ = (UniqueConstraint("plan_id", "hash"),)
@@ -218,13 +277,21 @@ class PlanVersionRow(Base, table=True):
     document: str = Field(sa_column=_document())
     saved_by: str = Field(sa_column=_text())
     saved_at: datetime = Field(sa_column=utc_now_column("saved_at"))
+    needs: list[str] = Field(
+        sa_column=Column(ARRAY(Text(collation="C")), nullable=False, server_default="{}")
+    )
 
 
 class AssignmentRow(Base, table=True):
-    """A payee is on a plan from the first to the last day, both included."""
+    """A payee is on a plan from the first to the last day, both included.
+
+    component_target_pay: component → in place of target_pay. ramp: percentages by month of the
+    assignment. leave: days that do not count, each {from, to}.
+    """
 
     __tablename__ = "assignment"
     __table_args__ = (
+        *_finite("target_pay"),
         CheckConstraint("last_day IS NULL OR last_day >= first_day", name="days"),
         Index("ix_assignment_payee", "payee"),
     )
@@ -240,24 +307,39 @@ class AssignmentRow(Base, table=True):
     revision: int = Field(sa_column=Column(BigInteger, nullable=False))
     changed_by: str = Field(sa_column=_text())
     changed_at: datetime = Field(sa_column=utc_now_column("changed_at"))
+    target_pay: Decimal | None = Field(sa_column=_amount(nullable=True))
+    component_target_pay: str = Field(
+        sa_column=Column(JSON, nullable=False, server_default=text("'{}'"))
+    )
+    ramp: str = Field(sa_column=Column(JSON, nullable=False, server_default=text("'[]'")))
+    leave: str = Field(sa_column=Column(JSON, nullable=False, server_default=text("'[]'")))
 
 
 class PeriodRow(Base, table=True):
-    """A period on its way to being closed. Whoever closes is not who submitted.
+    """A period on its way to being closed. Whoever approves is not who submitted.
 
+    approved_hash: over the statements that were approved; others are not closed.
     one_seat: a deployment of one person, who may do both; its statements say so.
     """
 
     __tablename__ = "period"
     __table_args__ = (
-        CheckConstraint("state IN ('open', 'reviewing', 'closed')", name="state"),
+        CheckConstraint("state IN ('open', 'reviewing', 'approved', 'closed')", name="state"),
         CheckConstraint("end_day > start_day", name="days"),
         CheckConstraint("(state = 'open') = (submitted_by IS NULL)", name="submitted"),
+        CheckConstraint(
+            "(state IN ('approved', 'closed')) = (approved_by IS NOT NULL)", name="approved"
+        ),
         CheckConstraint("(state = 'closed') = (closed_by IS NOT NULL)", name="closed"),
         CheckConstraint("(submitted_by IS NULL) = (submitted_at IS NULL)", name="submitted_at"),
+        CheckConstraint(
+            "(approved_by IS NULL) = (approved_at IS NULL) "
+            "AND (approved_by IS NULL) = (approved_hash IS NULL)",
+            name="approved_at",
+        ),
         CheckConstraint("(closed_by IS NULL) = (closed_at IS NULL)", name="closed_at"),
         CheckConstraint(
-            "closed_by IS NULL OR closed_by <> submitted_by OR one_seat",
+            "approved_by IS NULL OR approved_by <> submitted_by OR one_seat",
             name="maker_is_not_checker",
         ),
     )
@@ -268,10 +350,60 @@ class PeriodRow(Base, table=True):
     state: str = Field(sa_column=_text())
     submitted_by: str | None = Field(sa_column=_text(nullable=True))
     submitted_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    approved_by: str | None = Field(sa_column=_text(nullable=True))
+    approved_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    approved_hash: str | None = Field(sa_column=_text(nullable=True))
     closed_by: str | None = Field(sa_column=_text(nullable=True))
     closed_at: datetime | None = Field(sa_column=_instant(nullable=True))
     one_seat: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
     revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class ReopeningRow(Base, table=True):
+    """That a closed period is to be opened again, why, and who agreed. Kept for ever.
+
+    revision: of the period as it was closed; each close is opened again at most once.
+    """
+
+    __tablename__ = "reopening"
+    __table_args__ = (
+        CheckConstraint("(confirmed_by IS NULL) = (confirmed_at IS NULL)", name="confirmed"),
+        CheckConstraint(
+            "confirmed_by IS NULL OR confirmed_by <> asked_by OR one_seat",
+            name="maker_is_not_checker",
+        ),
+    )
+
+    period: str = Field(
+        sa_column=Column(
+            Text(collation="C"), ForeignKey("commissions.period.period"), primary_key=True
+        )
+    )
+    revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    reason: str = Field(sa_column=Column(Text, nullable=False))
+    asked_by: str = Field(sa_column=_text())
+    asked_at: datetime = Field(sa_column=_instant())
+    confirmed_by: str | None = Field(sa_column=_text(nullable=True))
+    confirmed_at: datetime | None = Field(sa_column=_instant(nullable=True))
+    one_seat: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+
+
+class ReopenedStatementRow(Base, table=True):
+    """A statement as a close had fixed it, until its period was opened again. Never changed."""
+
+    __tablename__ = "reopened_statement"
+
+    payee: str = Field(sa_column=_key())
+    plan_id: str = Field(sa_column=_key())
+    period: str = Field(sa_column=_key())
+    hash: str = Field(sa_column=_text())
+    closed_with: str = Field(sa_column=_text())
+    closed_at: datetime = Field(sa_column=_instant())
+    reopened_at: datetime = Field(
+        sa_column=Column(DateTime(timezone=True), primary_key=True, nullable=False)
+    )
+    document: str = Field(sa_column=_document())
+    explanation: str = Field(sa_column=_document())
 
 
 class FixedStatementRow(Base, table=True):
@@ -280,6 +412,7 @@ class FixedStatementRow(Base, table=True):
     __tablename__ = "fixed_statement"
     __table_args__ = (
         *_finite("own", "difference", "carry_in", "carry_out", "payable", "payout_amount"),
+        *_finite("draw_in", "draw_out", "held_pay"),
         Index("ix_fixed_statement_period", "period", "payee", "plan_id"),
     )
 
@@ -304,12 +437,31 @@ class FixedStatementRow(Base, table=True):
     )
     document: str = Field(sa_column=_document())
     explanation: str = Field(sa_column=_document())
+    draw_in: Decimal = Field(sa_column=Column(Numeric, nullable=False, server_default="0"))
+    draw_out: Decimal = Field(sa_column=Column(Numeric, nullable=False, server_default="0"))
+    held_pay: Decimal = Field(sa_column=Column(Numeric, nullable=False, server_default="0"))
+
+
+class BegunUntilRow(Base, table=True):
+    """The one day: statement periods that begin before it have begun. It only moves forward.
+
+    Rating holds this row FOR SHARE, so that one account is rated as of one day.
+    """
+
+    __tablename__ = "begun_until"
+    __table_args__ = (CheckConstraint("only_row = 1", name="one_row"),)
+
+    only_row: int = Field(
+        sa_column=Column(Integer, primary_key=True, autoincrement=False, server_default="1")
+    )
+    day: date = Field(sa_column=_day())
 
 
 class ClosedUntilRow(Base, table=True):
     """The one day: every statement period that ends on or before it is closed.
 
-    Rating holds this row FOR SHARE, a close takes it FOR UPDATE. It only moves forward.
+    Rating holds this row FOR SHARE, a close takes it FOR UPDATE. It moves forward with a close, and
+    back no further than to what is still closed.
     """
 
     __tablename__ = "closed_until"

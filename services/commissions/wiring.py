@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from services.commissions.api import ROUTERS
 from services.commissions.api.context import Context
+from services.commissions.begun import BegunPeriods
 from services.commissions.consumer import SUBSCRIPTION
 from services.commissions.drift import DriftWatch
 from services.commissions.handlers import handler_for
@@ -28,6 +29,7 @@ from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
 from shared.runtime.service import Parts, Service
 from shared.runtime.ticks import Periodic
+from shared.runtime.tracing import trace_tasks, traced_handler, traced_work
 from shared.runtime.watch import watch
 
 PRUNE_INTERVAL_S = 3_600.0
@@ -47,40 +49,43 @@ async def build_api(parts: CommissionsParts) -> Built:
 
 async def build_consumer(parts: CommissionsParts) -> Built:
     """The consumer process: folds facts, settles deals and accounts, watches the ledger."""
-    settings, pool = parts.settings, parts.pool
+    settings, pool, traces = parts.settings, parts.pool, parts.telemetry.traces
     projector = CommissionsProjector()
     settler: Settler[Reference] = Settler(projector)
     await settler.announce_code_version(pool)
     consumer = Consumer(
         pool=pool,
-        bootstrap=settings.kafka_bootstrap,
+        bootstrap=settings.kafka,
         topic_prefix=settings.topic_prefix,
         group=GROUP,
         subscription=SUBSCRIPTION,
-        handler=handler_for(projector),
+        handler=traced_handler(traces, GROUP, handler_for(projector)),
         telemetry=parts.telemetry,
         own_topics=topics_of("commissions"),
         replication=settings.kafka_replication,
         instance_id=parts.member,
     )
-    relay = Relay(
-        pool, settings.kafka_bootstrap, settings.topic_prefix, "commissions", parts.telemetry
-    )
+    relay = Relay(pool, settings.kafka, settings.topic_prefix, "commissions", parts.telemetry)
+    begun = BegunPeriods(pool, settings.clock)
     drift = DriftWatch(pool, parts.telemetry)
     tasks: dict[str, Task] = {
         "consume": consumer.run,
         "relay": relay.run,
         "settle": Periodic(
-            "settle", settings.settle_interval_s, partial(settler.settle_waiting, pool)
+            "settle",
+            settings.settle_interval_s,
+            traced_work(traces, partial(settler.settle_waiting, pool)),
         ).run,
         "sweep": Periodic(
             "sweep",
             settings.sweep_interval_s,
             partial(sweep_when_settled, Settler(projector), pool),
         ).run,
+        "begin": Periodic("begin", settings.sweep_interval_s, begun.advance).run,
         "drift": Periodic("drift", settings.drift_interval_s, drift.check).run,
         "watch": watch(pool, parts.telemetry, projector.kinds),
         "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(_prune, pool)).run,
+        **trace_tasks(traces, pool),
     }
     return parts.app((), title="Attain commissions consumer"), tasks
 

@@ -19,7 +19,7 @@ from shared.events.catalogue import (
     EventType,
 )
 from shared.events.envelope import Instant
-from shared.events.records import Currency, Day, Decimal_, ExternalId, Text
+from shared.events.records import Currency, Day, Decimal_, ExternalId, Share, Text
 from shared.events.signals import SignalData
 from shared.events.targets import QuotaData
 
@@ -29,7 +29,7 @@ Actor = Annotated[
 ]
 Revision = Annotated[int, msgspec.Meta(ge=1)]
 ChannelName = Literal["slack", "slack_webhook", "email"]
-PeriodState = Literal["open", "reviewing", "closed"]
+PeriodState = Literal["open", "reviewing", "approved", "closed"]
 PayRunState = Literal["draft", "approved", "paid", "cancelled"]
 PayLineState = Literal["due", "paid", "returned", "cancelled"]
 
@@ -65,10 +65,18 @@ class PlanVersionData(msgspec.Struct, frozen=True, kw_only=True):
     actor: Actor
 
 
+class LeaveData(msgspec.Struct, frozen=True, kw_only=True):
+    """Days on which an assignment does not count, both included."""
+
+    from_: Day = msgspec.field(name="from")
+    to: Day
+
+
 class AssignmentData(msgspec.Struct, frozen=True, kw_only=True):
     """An assignment as it is now. from, to: first and last day, both included; null: no end.
 
-    quota: amount by measure.
+    quota: amount by measure. target_pay: in plan currency for a whole measure period;
+    component_target_pay: component → in its place. ramp: share in the first, second, … month.
     """
 
     assignment: Name
@@ -81,6 +89,10 @@ class AssignmentData(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool
     revision: Revision
     actor: Actor
+    target_pay: Decimal_ | None = None
+    component_target_pay: dict[Name, Decimal_] = {}
+    ramp: list[Share] = []
+    leave: list[LeaveData] = []
 
 
 class FixedData(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +109,8 @@ class FixedData(msgspec.Struct, frozen=True, kw_only=True):
 class PeriodData(msgspec.Struct, frozen=True, kw_only=True):
     """A period as it is now. A close lists the statements it fixed; each is an event as well.
 
-    start, end: its days [start, end). one_seat: one person may submit and close.
+    start, end: its days [start, end). one_seat: one person may submit and approve.
+    reason: why it was opened again after a close; actor: who agreed to that.
     """
 
     period: Name
@@ -109,6 +122,8 @@ class PeriodData(msgspec.Struct, frozen=True, kw_only=True):
     one_seat: bool
     revision: Revision
     actor: Actor
+    approved_by: Actor | None = None
+    reason: Text | None = None
     statements: list[FixedData] = []
 
 

@@ -22,13 +22,13 @@ from shared.events.deliveries import DELIVERY
 from shared.events.envelope import Envelope
 from shared.events.journals import JOURNALS
 from shared.events.signals import SIGNAL
-from shared.events.targets import QUOTA
+from shared.events.targets import KPI, OBJECTIVE_SCORE, QUOTA
 
 SCHEMA_DIRECTORY = Path(__file__).parent / "schemas"
 EXAMPLE_DIRECTORY = SCHEMA_DIRECTORY / "examples"
 
 EVENT_TYPES: Mapping[str, EventType] = {
-    event.type: event for event in (DELIVERY, SIGNAL, QUOTA, *JOURNALS)
+    event.type: event for event in (DELIVERY, SIGNAL, QUOTA, KPI, OBJECTIVE_SCORE, *JOURNALS)
 }
 """Every type that is no record kind."""
 

@@ -25,6 +25,7 @@ from services.commissions.domain.ledger import (
     transaction,
     wanted_balances,
 )
+from services.commissions.domain.lint import LintContext, lint
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.periods import PeriodKind, parse_period, period_of
 from services.commissions.domain.plan import Assignment, CreditOn, DayRange, Plan
@@ -244,6 +245,51 @@ def test_more_sales_never_pay_less_where_rates_rise(
     without = exact_sum(line.exact for line in lines_of(sheet_of(plan, history)))
     more = [*history, ("extra", day, amount)]
     assert exact_sum(line.exact for line in lines_of(sheet_of(plan, more))) >= without
+
+
+LESS = {"negative_rate", "falling_rate", "falling_border"}
+
+
+@SMALL
+@given(tables(), histories(AMOUNTS), DAYS, AMOUNTS, st.sampled_from(["marginal", "retroactive"]))
+def test_more_sales_never_pay_less_where_lint_has_nothing_against_it(
+    table: list[tuple[Decimal, Decimal]],
+    history: list[tuple[str, int, Decimal]],
+    day: int,
+    amount: Decimal,
+    method: str,
+) -> None:
+    """Any table: either lint tells of a falling rate, or a further deal takes nothing away."""
+    plan = plan_of(table, method)
+    lint_clean = not LESS.intersection(f.code for f in lint(plan.versions[0], LintContext()))
+    assert lint_clean == all(low[1] <= high[1] for low, high in pairwise(table))
+    without = exact_sum(line.exact for line in lines_of(sheet_of(plan, history)))
+    more = exact_sum(
+        line.exact for line in lines_of(sheet_of(plan, [*history, ("x", day, amount)]))
+    )
+    assert more >= without or not lint_clean
+
+
+@SMALL
+@given(tables(), histories(AMOUNTS), st.integers(0, 4_000), st.integers(0, 9_000))
+def test_what_draws_pay_is_what_was_earned_and_the_balance(
+    table: list[tuple[Decimal, Decimal]],
+    history: list[tuple[str, int, Decimal]],
+    draw_cents: int,
+    cap_cents: int,
+) -> None:
+    """Sum of payables = sum of earnings + the draw's balance; nothing carried by a cap is lost."""
+    draw = {"amount": str(Decimal(draw_cents).scaleb(-2)), "recoverable": True}
+    cap = {"amount": str(Decimal(cap_cents).scaleb(-2)), "per": "statement", "excess": "carry"}
+    plain = sheet_of(plan_of(table), history)
+    earned = exact_sum(statement.own for statement in plain.statements)
+    drawn = sheet_of(plan_of(table, draw=draw), history, closed_before=YEAR.start)
+    paid = exact_sum(statement.payable for statement in drawn.statements)
+    assert paid == earned + drawn.to_bring_forward.draw_balance
+    assert all(s.payable >= 0 for s in drawn.statements)
+    capped = sheet_of(plan_of(table, cap=cap), history)
+    kept = exact_sum(e.amount for e in capped.to_bring_forward.excess)
+    assert exact_sum(s.own for s in capped.statements) + kept == earned
 
 
 @SMALL

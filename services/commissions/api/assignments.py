@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from itertools import pairwise
 from typing import Annotated, Any
 
 import asyncpg
@@ -22,11 +23,12 @@ from services.commissions.api.context import (
     pool_of,
     snapshot,
 )
+from services.commissions.begun import mark_uncredited
 from services.commissions.events import write_events
 from services.commissions.store import canonical_json
 from shared.db.pool import Connection
 from shared.errors import Refused
-from shared.events.journals import ASSIGNMENT, AssignmentData
+from shared.events.journals import ASSIGNMENT, AssignmentData, LeaveData
 from shared.facts.settle import raise_reference_version
 from shared.http.models import DecimalText, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
@@ -37,6 +39,22 @@ router = APIRouter(prefix="/v1/assignments", tags=["assignments"])
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=ID_PATTERN)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+TargetPay = Annotated[DecimalText, Field(ge=0)]
+Percentage = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}(\.[0-9]{1,8})?%$")]
+
+
+class Leave(WireModel):
+    """Days away, both included."""
+
+    from_: date = Field(alias="from")
+    to: date
+
+    @model_validator(mode="after")
+    def _days_rise(self) -> Leave:
+        if self.to < self.from_:
+            msg = "to lies before from"
+            raise ValueError(msg)
+        return self
 
 
 class AssignmentBody(WireModel):
@@ -44,6 +62,9 @@ class AssignmentBody(WireModel):
 
     quota: measure → amount for each measure period, in plan currency, in place of what is
     published. payout_currency: what the payable is paid in; the plan's own when not given.
+    target_pay: in plan currency for a whole measure period; component_target_pay: component → in
+    its place. ramp: shares of draw, floor and target pay in the first, second, … calendar month of
+    the assignment. leave: days that do not count for them, both included.
     """
 
     payee: Text
@@ -52,12 +73,20 @@ class AssignmentBody(WireModel):
     to: date | None = None
     quota: dict[Text, DecimalText] = Field(default_factory=dict)
     payout_currency: Currency | None = None
+    target_pay: DecimalText | None = Field(default=None, ge=0)
+    component_target_pay: dict[Text, TargetPay] = Field(default_factory=dict, max_length=100)
+    ramp: list[Percentage] = Field(default_factory=list, max_length=60)
+    leave: list[Leave] = Field(default_factory=list, max_length=100)
 
     @model_validator(mode="after")
     def _days_rise(self) -> AssignmentBody:
         if self.to is not None and self.to < self.from_:
             msg = "to lies before from"
             raise ValueError(msg)
+        for earlier, later in pairwise(self.leave):
+            if later.from_ <= earlier.to:
+                msg = "leaves stand in order and do not overlap"
+                raise ValueError(msg)
         return self
 
 
@@ -164,7 +193,8 @@ async def assignment(
 
 _COLUMNS = (
     "assignment_id, payee, plan_id, first_day, last_day, quota::text AS quota, payout_currency, "
-    "deleted, revision"
+    "deleted, revision, target_pay, component_target_pay::text AS component_target_pay, "
+    "ramp::text AS ramp, leave::text AS leave"
 )
 
 
@@ -211,19 +241,30 @@ def _data(
         deleted=deleted,
         revision=revision,
         actor=actor,
+        target_pay=None if body.target_pay is None else to_text(body.target_pay),
+        component_target_pay={
+            component: to_text(amount) for component, amount in body.component_target_pay.items()
+        },
+        ramp=body.ramp,
+        leave=[
+            LeaveData(from_=away.from_.isoformat(), to=away.to.isoformat()) for away in body.leave
+        ],
     )
 
 
 async def _save(tx: Connection, data: AssignmentData, body: AssignmentBody) -> None:
     await tx.execute(
         "INSERT INTO assignment AS a (assignment_id, payee, plan_id, first_day, last_day, quota, "
-        "payout_currency, deleted, revision, changed_by) "
-        "VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10) "
+        "payout_currency, deleted, revision, changed_by, target_pay, component_target_pay, ramp, "
+        "leave) VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, "
+        "$12::text::json, $13::text::json, $14::text::json) "
         "ON CONFLICT (assignment_id) DO UPDATE SET payee = excluded.payee, "
         "plan_id = excluded.plan_id, first_day = excluded.first_day, "
         "last_day = excluded.last_day, quota = excluded.quota, "
         "payout_currency = excluded.payout_currency, deleted = excluded.deleted, "
-        "revision = excluded.revision, changed_by = excluded.changed_by, changed_at = now()",
+        "revision = excluded.revision, changed_by = excluded.changed_by, changed_at = now(), "
+        "target_pay = excluded.target_pay, component_target_pay = excluded.component_target_pay, "
+        "ramp = excluded.ramp, leave = excluded.leave",
         data.assignment,
         data.payee,
         data.plan,
@@ -234,7 +275,13 @@ async def _save(tx: Connection, data: AssignmentData, body: AssignmentBody) -> N
         data.deleted,
         data.revision,
         data.actor,
+        body.target_pay,
+        canonical_json(data.component_target_pay),
+        canonical_json(data.ramp),
+        canonical_json(data.leave),
     )
+    if not data.deleted:
+        await mark_uncredited(tx, data.plan)
 
 
 def _view(row: asyncpg.Record) -> AssignmentView:
@@ -249,6 +296,10 @@ def _view(row: asyncpg.Record) -> AssignmentView:
             "quota": quota,
             "payout_currency": row["payout_currency"],
             "revision": row["revision"],
+            "target_pay": row["target_pay"],
+            "component_target_pay": msgspec.json.decode(row["component_target_pay"]),
+            "ramp": msgspec.json.decode(row["ramp"]),
+            "leave": msgspec.json.decode(row["leave"]),
         }
     )
 

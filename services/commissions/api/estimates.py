@@ -13,6 +13,7 @@ from services.commissions.estimate import (
     ComponentEstimate,
     Estimate,
     Hypothesis,
+    deal_members,
     estimates,
     hypothetical_event,
 )
@@ -114,9 +115,10 @@ async def estimate(request: Request, principal: Reader, body: EstimateRequest) -
         event = await hypothetical_event(view.tx, said, view.reference)
         if event is None:
             raise not_found("deal")
-        members = {event.owner, *(m for m, _ in (*event.splits, *event.overlays))}
-        if deal.id is not None and not any(m is not None and view.sees(m) for m in members):
-            raise not_found("deal")
+        if deal.id is not None and view.visible is not None:
+            members = await deal_members(view.tx, deal.id, view.now, view.reference)
+            if not any(view.sees(member) for member in members):
+                raise not_found("deal")
         found, waiting, on_no_plan = await estimates(view.tx, event, view.reference)
         seen = [
             _view(one) for one in found if view.sees(one.payee) and body.payee in {None, one.payee}

@@ -1,10 +1,12 @@
-"""Periods: submitted by one person of finance, closed by another."""
+"""Periods: submitted by one person of finance, approved by another, closed, and opened again."""
 
 from __future__ import annotations
 
 from datetime import date
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
+from pydantic import StringConstraints
 
 from services.commissions.api.context import (
     Finance,
@@ -19,7 +21,13 @@ from services.commissions.api.context import (
 )
 from services.commissions.checklist import Item, open_items
 from services.commissions.close import OpenItems, close_period
-from services.commissions.periods import StoredPeriod, submit_period
+from services.commissions.periods import (
+    StoredPeriod,
+    approve_period,
+    figures_hash,
+    submit_period,
+)
+from services.commissions.reopening import ask_to_reopen, confirm_reopening
 from shared.http.models import Instant, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
 from shared.http.problems import Fault, problem
@@ -28,7 +36,10 @@ router = APIRouter(prefix="/v1/periods", tags=["periods"])
 
 
 class PeriodView(WireModel):
-    """A period. end: the first day after it. one_seat: one person did both, being the only one."""
+    """A period. state: open, reviewing, approved or closed. end: the first day after it.
+
+    one_seat: one person submitted and approved, being the only one.
+    """
 
     id: str
     start: date
@@ -36,6 +47,8 @@ class PeriodView(WireModel):
     state: str
     submitted_by: str | None
     submitted_at: Instant | None
+    approved_by: str | None
+    approved_at: Instant | None
     closed_by: str | None
     closed_at: Instant | None
     one_seat: bool
@@ -53,11 +66,27 @@ class ItemView(WireModel):
 
 
 class Checklist(WireModel):
-    """ready: whether the period could be closed now."""
+    """ready: whether the period could be closed now.
+
+    hash: over the statements that a close would fix; whoever approves says which they saw.
+    """
 
     period: str
     ready: bool
+    hash: str
     items: list[ItemView]
+
+
+class FiguresSeen(WireModel):
+    """hash: of the checklist, as it was looked at."""
+
+    hash: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Reason(WireModel):
+    """Why a closed period is to be opened again."""
+
+    reason: Annotated[str, StringConstraints(min_length=3, max_length=2_000)]
 
 
 @router.get("", response_model=Page[PeriodView])
@@ -68,13 +97,14 @@ async def periods(request: Request, principal: Reader, page: Paging) -> object:
         rows = await view.tx.fetch(
             """
             SELECT * FROM (
-                SELECT period, start_day, end_day, state, submitted_by, submitted_at, closed_by,
-                       closed_at, one_seat, revision FROM period
+                SELECT period, start_day, end_day, state, submitted_by, submitted_at,
+                       approved_by, approved_at, approved_hash, closed_by, closed_at, one_seat,
+                       revision FROM period
                 UNION ALL
                 SELECT DISTINCT s.period, s.start_day, s.end_day,
                        CASE WHEN s.end_day <= c.day THEN 'closed' ELSE 'open' END,
-                       NULL::text, NULL::timestamptz, NULL::text, NULL::timestamptz, false,
-                       0::bigint
+                       NULL::text, NULL::timestamptz, NULL::text, NULL::timestamptz, NULL::text,
+                       NULL::text, NULL::timestamptz, false, 0::bigint
                 FROM statement s CROSS JOIN closed_until c
                 WHERE NOT EXISTS (SELECT FROM period p WHERE p.period = s.period)
                   AND ($4::text[] IS NULL OR s.payee = ANY($4))
@@ -100,7 +130,10 @@ async def checklist(request: Request, principal: Overseer, period: Id) -> Checkl
     async with snapshot(request, principal) as view:
         wanted = view.period(period)
         items = await open_items(view.tx, wanted.end)
-    return Checklist(period=wanted.label, ready=not items, items=[_item(item) for item in items])
+        hash_ = await figures_hash(view.tx, wanted)
+    return Checklist(
+        period=wanted.label, ready=not items, hash=hash_, items=[_item(item) for item in items]
+    )
 
 
 @router.post("/{period}/submit")
@@ -115,9 +148,63 @@ async def submit(request: Request, principal: Finance, period: Id) -> PeriodView
     return period_view(stored)
 
 
+@router.post("/{period}/approve")
+async def approve(
+    request: Request, principal: Finance, period: Id, body: FiguresSeen
+) -> PeriodView:
+    """Approve the figures as the checklist showed them. Not by whoever submitted the period."""
+    person = person_of(principal)
+    async with snapshot(request, principal) as view:
+        wanted = view.period(period)
+    now = await now_of(request)
+    async with pool_of(request).acquire() as tx, tx.transaction():
+        stored = await approve_period(
+            tx,
+            wanted,
+            hash_=body.hash,
+            actor=person,
+            now=now,
+            one_seat=context_of(request).settings.one_seat,
+        )
+    return period_view(stored)
+
+
+@router.post("/{period}/reopen")
+async def reopen(request: Request, principal: Finance, period: Id, body: Reason) -> PeriodView:
+    """Ask to open the last close again. Nothing happens before somebody else confirms it."""
+    person = person_of(principal)
+    async with snapshot(request, principal) as view:
+        wanted = view.period(period)
+    now = await now_of(request)
+    async with pool_of(request).acquire() as tx, tx.transaction():
+        stored = await ask_to_reopen(tx, wanted, reason=body.reason, actor=person, now=now)
+    return period_view(stored)
+
+
+@router.post("/{period}/reopen/confirm")
+async def confirm_reopen(request: Request, principal: Finance, period: Id) -> PeriodView:
+    """Open it again. Not by whoever asked, and not by anybody whose pay it is."""
+    person = person_of(principal)
+    async with snapshot(request, principal) as view:
+        wanted = view.period(period)
+    now = await now_of(request)
+    async with pool_of(request).acquire() as tx, tx.transaction():
+        stored = await confirm_reopening(
+            tx,
+            wanted,
+            actor=person,
+            now=now,
+            one_seat=context_of(request).settings.one_seat,
+        )
+    return period_view(stored)
+
+
 @router.post("/{period}/close", response_model=PeriodView)
 async def close(request: Request, principal: Finance, period: Id) -> PeriodView | Response:
-    """Fix all statements until the period's end, for ever. Not by whoever submitted it.
+    """Fix all statements until the period's end.
+
+    Of an approved period exactly what was approved; of a submitted one by somebody else, who
+    approves it with this.
 
     503: facts are still on their way; nothing has happened, try again. 409: see errors.
     """
@@ -164,6 +251,8 @@ def period_view(stored: StoredPeriod) -> PeriodView:
         state=stored.state,
         submitted_by=stored.submitted_by,
         submitted_at=stored.submitted_at,
+        approved_by=stored.approved_by,
+        approved_at=stored.approved_at,
         closed_by=stored.closed_by,
         closed_at=stored.closed_at,
         one_seat=stored.one_seat,

@@ -20,9 +20,11 @@ from services.commissions.api.context import (
     pool_of,
     snapshot,
 )
+from services.commissions.begun import add_activity_roots, mark_uncredited
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import Plan, PlanInvalid, PlanVersion
 from services.commissions.events import write_events
+from services.commissions.needs import ACTIVITIES, UNCREDITED, needs_of
 from services.commissions.store import canonical_json
 from shared.db.pool import Connection
 from shared.errors import InvalidValue, Refused
@@ -120,9 +122,10 @@ async def _save(
 async def _insert(
     tx: Connection, parsed: PlanVersion, version: int, document: dict[str, Any], actor: str
 ) -> None:
+    needs = needs_of(parsed)
     await tx.execute(
         "INSERT INTO plan_version (plan_id, version, hash, name, effective_from, effective_to, "
-        "document, saved_by) VALUES ($1, $2, $3, $4, $5, $6, $7::text::json, $8)",
+        "document, saved_by, needs) VALUES ($1, $2, $3, $4, $5, $6, $7::text::json, $8, $9)",
         parsed.id,
         version,
         parsed.hash,
@@ -131,7 +134,12 @@ async def _insert(
         parsed.effective.last,
         canonical_json(document),
         actor,
+        sorted(needs),
     )
+    if UNCREDITED in needs:
+        await mark_uncredited(tx, parsed.id)
+    if ACTIVITIES in needs:
+        await add_activity_roots(tx)
 
 
 @router.get("", response_model=Page[PlanView])

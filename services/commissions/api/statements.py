@@ -21,7 +21,7 @@ from services.commissions.api.context import (
 from services.commissions.domain.explain import explain_line, explain_statement
 from services.commissions.rating import sheet_of
 from services.commissions.store import AccountKey
-from shared.http.models import DecimalText, WireModel
+from shared.http.models import DecimalText, Instant, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
 from shared.http.preconditions import etag
 
@@ -35,8 +35,22 @@ class View(StrEnum):
     RECOMPUTED = "recomputed"
 
 
+class ClosedVersion(WireModel):
+    """A statement as a close fixed it. reopened_at: until then it was shown; null: it still is."""
+
+    hash: str
+    closed_with: str
+    closed_at: Instant
+    reopened_at: Instant | None
+    statement: dict[str, Any]
+
+
 class StatementView(WireModel):
-    """One statement's figures. A closed one's never change."""
+    """One statement's figures. A closed one's never change.
+
+    held_pay: put on hold in the period, less what was released. draw_balance: what a recoverable
+    draw still has to get back.
+    """
 
     payee: str
     plan: str
@@ -47,6 +61,8 @@ class StatementView(WireModel):
     difference: DecimalText
     carry_out: DecimalText
     payable: DecimalText
+    held_pay: DecimalText
+    draw_balance: DecimalText
     payout_currency: str
     payout_amount: DecimalText | None
     hash: str
@@ -101,6 +117,37 @@ async def statement(  # noqa: PLR0913, PLR0917 - the parts of the path
     return Response(document, media_type="application/json", headers={"ETag": etag(digest)})
 
 
+@router.get("/{payee}/{plan}/{period}/versions")
+async def versions(
+    request: Request, principal: Reader, payee: Id, plan: Id, period: Id
+) -> list[ClosedVersion]:
+    """What closes fixed for this statement, the oldest first: what it showed, and from when."""
+    async with snapshot(request, principal) as seen:
+        rows = await seen.tx.fetch(
+            "SELECT r.hash, r.closed_with, r.closed_at, r.reopened_at, r.document::text "
+            "FROM reopened_statement r WHERE r.payee = $1 AND r.plan_id = $2 AND r.period = $3 "
+            "AND ($4::text[] IS NULL OR r.payee = ANY($4)) UNION ALL "
+            "SELECT f.hash, f.closed_with, p.closed_at, NULL, f.document::text "
+            "FROM fixed_statement f JOIN period p ON p.period = f.closed_with "
+            "WHERE f.payee = $1 AND f.plan_id = $2 AND f.period = $3 "
+            "AND ($4::text[] IS NULL OR f.payee = ANY($4)) ORDER BY closed_at",
+            payee,
+            plan,
+            period,
+            seen.visible,
+        )
+    return [
+        ClosedVersion(
+            hash=row["hash"],
+            closed_with=row["closed_with"],
+            closed_at=row["closed_at"],
+            reopened_at=row["reopened_at"],
+            statement=msgspec.json.decode(row["document"]),
+        )
+        for row in rows
+    ]
+
+
 @router.get("/{payee}/{plan}/{period}/explanation")
 async def explanation(  # noqa: PLR0913, PLR0917 - the parts of the path
     request: Request,
@@ -142,12 +189,13 @@ async def line_explanation(  # noqa: PLR0913, PLR0917 - the parts of the path
 
 _FIGURES = (
     "payee, plan_id, period, start_day, currency, own, difference, carry_out, payable, "
-    "payout_currency, payout_amount, hash"
+    "payout_currency, payout_amount, hash, held_pay"
 )
 _ALL_STATEMENTS = (
-    f"SELECT {_FIGURES}, 'closed' AS state FROM fixed_statement UNION ALL "  # noqa: S608 - constants
-    f"SELECT {_FIGURES}, coalesce((SELECT p.state FROM period p WHERE p.period = o.period), "
-    "'open') AS state FROM statement o WHERE end_day > (SELECT day FROM closed_until)"
+    f"SELECT {_FIGURES}, draw_out AS draw_balance, 'closed' AS state "  # noqa: S608 - constants
+    f"FROM fixed_statement UNION ALL SELECT {_FIGURES}, draw_balance, "
+    "coalesce((SELECT p.state FROM period p WHERE p.period = o.period), 'open') AS state "
+    "FROM statement o WHERE end_day > (SELECT day FROM closed_until)"
 )
 
 
@@ -166,6 +214,8 @@ def _list_view(row: asyncpg.Record) -> StatementView:
         difference=row["difference"],
         carry_out=row["carry_out"],
         payable=row["payable"],
+        held_pay=row["held_pay"],
+        draw_balance=row["draw_balance"],
         payout_currency=row["payout_currency"],
         payout_amount=row["payout_amount"],
         hash=row["hash"],

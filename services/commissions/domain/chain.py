@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
-from services.commissions.domain.closes import BroughtForward, Correction
+from services.commissions.domain.closes import BroughtForward, CarriedExcess, Correction
 from services.commissions.domain.periods import Period, following
 from services.commissions.domain.sheet import Sheet
 from shared.money import quantise, to_text
@@ -43,13 +44,15 @@ class ChainInput:
     stored: Mapping[Period, YearState]
     closed_until: date
     fiscal_start_month: int
+    until: date | None = None
 
 
 def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet]) -> Rated:
     """Rate marked years, and later ones as far as what they are given changes.
 
     A wholly closed year leaves its differences to the next, which is rated for their sake even
-    when it has nothing of its own; an open one leaves at most a carry, to years that have.
+    when it has nothing of its own; so is the year of lines that an earlier one leaves, and one that
+    has begun and is left excess or a draw's balance. A carry waits for a year that has something.
     """
     rated = Rated()
     waiting = {*given.own, *given.marked, *given.stored}
@@ -63,8 +66,11 @@ def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet
         if not due and before is not None:
             rated.left[year.label] = before
             left, unsettled = _read(before), _wholly_closed(year, given.closed_until)
+            later = following(year, given.fiscal_start_month)
+            if later not in given.stored and _needed(later, left, given, unsettled=unsettled):
+                waiting.add(later)
             continue
-        if year in given.own or (unsettled and not _empty(left)):
+        if year in given.own or _needed(year, left, given, unsettled=unsettled):
             sheet = rate(year, left)
             rated.sheets[year] = sheet
             left = sheet.to_bring_forward
@@ -72,12 +78,22 @@ def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet
             kept = _write(left)
             rated.left[year.label] = kept
             changed = kept != before
-            if unsettled and not _empty(left):
-                waiting.add(following(year, given.fiscal_start_month))
+            later = following(year, given.fiscal_start_month)
+            if _needed(later, left, given, unsettled=unsettled):
+                waiting.add(later)
         else:
             rated.cleared.append(year)
             changed = changed or before is not None
     return rated
+
+
+def _needed(year: Period, left: BroughtForward, given: ChainInput, *, unsettled: bool) -> bool:
+    """Whether a year has to be rated for the sake of what earlier ones leave."""
+    begun = given.until is not None and year.start < given.until
+    settles = left.corrections or left.already or left.carry
+    return bool(
+        left.lines or (unsettled and settles) or (begun and (left.excess or left.draw_balance))
+    )
 
 
 def brought_to(year: Period, stored: Mapping[Period, YearState]) -> BroughtForward:
@@ -90,35 +106,44 @@ def _wholly_closed(year: Period, closed_until: date) -> bool:
     return year.end <= closed_until
 
 
-def _empty(left: BroughtForward) -> bool:
-    return not (left.corrections or left.already or left.carry)
-
-
 def _write(left: BroughtForward) -> YearState:
-    if _empty(left):
-        return {}
-    return {
-        "corrections": [
+    """What is left as JSON values, without what is nothing."""
+    kept: YearState = {}
+    if left.corrections or left.already or left.carry:
+        kept["corrections"] = [
             [c.period, c.line_key, to_text(c.fixed), to_text(c.recomputed)]
             for c in left.corrections
-        ],
-        "already": to_text(left.already),
-        "carry": to_text(left.carry),
-    }
+        ]
+        kept |= {"already": to_text(left.already), "carry": to_text(left.carry)}
+    if left.excess:
+        kept["excess"] = [[e.component_id, to_text(e.amount), e.version_hash] for e in left.excess]
+    if left.draw_balance:
+        kept["draw_balance"] = to_text(left.draw_balance)
+    if left.counts:
+        kept["counts"] = [[component, count] for component, count in left.counts]
+    if left.lines:
+        kept["lines"] = [dict(row) for row in left.lines]
+    return kept
 
 
 def _read(kept: YearState) -> BroughtForward:
-    if not kept:
-        return BroughtForward()
-    found = kept["corrections"]
     return BroughtForward(
         tuple(
             Correction(period, key, _amount(fixed), _amount(recomputed))
-            for period, key, fixed, recomputed in (found if isinstance(found, list) else [])
+            for period, key, fixed, recomputed in _list(kept, "corrections")
         ),
-        _amount(kept["already"]),
-        _amount(kept["carry"]),
+        _amount(kept.get("already", "0")),
+        _amount(kept.get("carry", "0")),
+        tuple(CarriedExcess(c, _amount(a), v) for c, a, v in _list(kept, "excess")),
+        _amount(kept.get("draw_balance", "0")),
+        tuple((component, count) for component, count in _list(kept, "counts")),
+        tuple(_list(kept, "lines")),
     )
+
+
+def _list(kept: YearState, name: str) -> list[Any]:
+    found = kept.get(name, [])
+    return found if isinstance(found, list) else []
 
 
 def _amount(text: object) -> Decimal:

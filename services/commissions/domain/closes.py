@@ -22,6 +22,7 @@ class FixedStatement:
     lines: key → amount of every line of the period's own pay.
     difference: the carried difference that this statement took over from earlier periods, whole.
     carry_out: what it left to be recovered later, 0 or less.
+    draw_in, draw_out: what a recoverable draw had to get back, before and after; 0 or more.
     """
 
     period: Period
@@ -31,6 +32,8 @@ class FixedStatement:
     carry_out: Decimal = ZERO
     payable: Decimal = ZERO
     hash: str = ""
+    draw_in: Decimal = ZERO
+    draw_out: Decimal = ZERO
 
     @property
     def own(self) -> Decimal:
@@ -54,15 +57,34 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class CarriedExcess:
+    """Earned above a cap and still to be paid. component_id: empty for the plan's own cap.
+
+    version_hash: the version whose cap it was.
+    """
+
+    component_id: str
+    amount: Decimal
+    version_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class BroughtForward:
     """What earlier years leave to this one: differences not yet fixed, and a carry, 0 or less.
 
     corrections: the lines behind the difference; `already` what later closes have fixed of them.
+    excess: carried over caps. draw_balance: what a recoverable draw still has to get back.
+    counts: component → credits paid so far, where only the first ones are.
+    lines: finished lines that fall into this year or a later one, as rows (see later.py).
     """
 
     corrections: tuple[Correction, ...] = ()
     already: Decimal = ZERO
     carry: Decimal = ZERO
+    excess: tuple[CarriedExcess, ...] = ()
+    draw_balance: Decimal = ZERO
+    counts: tuple[tuple[str, int], ...] = ()
+    lines: tuple[Mapping[str, object], ...] = ()
 
     @property
     def difference(self) -> Decimal:

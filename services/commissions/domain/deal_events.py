@@ -1,4 +1,4 @@
-"""From a folded deal and its invoices to what may be credited: `credit_events`."""
+"""From a folded deal, its invoices and payments to what may be credited: `credit_events`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from services.commissions.domain.credits import CreditEvent, invoice_amount
-from services.commissions.domain.plan import CreditOn
-from services.commissions.domain.vocabulary import DEAL_FIELDS, INVOICE_FIELDS
+from services.commissions.domain.credit import Cash, CreditEvent, invoice_amount
+from services.commissions.domain.payments import cash_for, cash_of
+from services.commissions.domain.terms import CreditOn
+from services.commissions.domain.vocabulary import DEAL_FIELDS, INVOICE_FIELDS, PAYMENT_FIELDS
 from shared.clock import from_epoch_ms, parse_instant, to_epoch_ms
-from shared.facts.deal import DealTimeline, Won, owner_at, shares_at
+from shared.facts.deal import DealTimeline, Stay, Won, owner_at, shares_at
 from shared.facts.record import Record, Statement
-from shared.facts.reference import Identities
+from shared.facts.reference import WON, Identities
 from shared.money import parse_decimal
 
 NOT_ISSUED = frozenset({"draft", "void"})
@@ -25,34 +26,52 @@ _PLACED = ("stage", "status", "pipeline")
 
 @dataclass(frozen=True, slots=True)
 class DealFacts:
-    """A deal, its timeline, and the invoices of it and of what was merged into it."""
+    """A deal, its timeline, and invoices and payments of it and of what was merged into it."""
 
     deal_id: str
     record: Record
     timeline: DealTimeline
     invoices: Sequence[tuple[str, Record]]
+    payments: Sequence[tuple[str, Record]] = ()
 
 
 def credit_events(deal: DealFacts, identities: Identities) -> list[CreditEvent]:
-    """The won stay and the issued invoices of a deal; none of a deleted or test deal."""
+    """Stays in won, issued invoices and payments of a deal; none of a deleted or test deal.
+
+    A stay that has ended is an event with `cancelled_at`, for components with a clawback.
+    """
     timeline = deal.timeline
     if timeline.deleted or timeline.test:
         return []
     fields = deal_fields(deal.record)
+    cash = cash_for(deal.payments)
     events = []
-    if timeline.won is not None:
-        events.append(_won(deal, timeline.won, fields))
+    for number, stay in enumerate(timeline.stays, start=1):
+        won = timeline.won
+        if stay.end_ms is not None:
+            won = _ended(deal, stay, stay.end_ms, identities)
+        if won is not None:
+            events.append(_won(deal, won, fields, number, stay.end_ms, cash))
     for invoice_id, invoice in deal.invoices:
         event = _issued(deal, invoice_id, invoice, fields, identities)
         if event is not None:
             events.append(event)
+    for payment_id, payment in deal.payments:
+        events.extend(_received(deal, payment_id, payment, fields, identities))
     return events
 
 
-def _won(deal: DealFacts, won: Won, fields: Mapping[str, object]) -> CreditEvent:
+def _won(  # noqa: PLR0913, PLR0917 - the pieces of one event
+    deal: DealFacts,
+    won: Won,
+    fields: Mapping[str, object],
+    number: int,
+    ended_ms: int | None,
+    cash: tuple[Cash, ...],
+) -> CreditEvent:
     current = deal.timeline.current
     return CreditEvent(
-        key=f"deal:{deal.deal_id}",
+        key=f"deal:{deal.deal_id}" if number == 1 else f"deal:{deal.deal_id}~{number}",
         on=CreditOn.DEAL_WON,
         deal_id=deal.deal_id,
         instant=won.instant,
@@ -64,7 +83,54 @@ def _won(deal: DealFacts, won: Won, fields: Mapping[str, object]) -> CreditEvent
         fields={"deal": fields},
         close_date=None if current is None else current.close_date,
         source_ids=_deal_sources(deal.record, won.instant_ms, won.stay_began_ms),
+        cancelled_at=None if ended_ms is None else from_epoch_ms(ended_ms),
+        cash=cash,
     )
+
+
+def _ended(deal: DealFacts, stay: Stay, end_ms: int, identities: Identities) -> Won:
+    """A stay in won that has ended, as it was then: the amount is the last one within it."""
+    record = deal.record
+    spans = [s for s in deal.timeline.spans if s.status == WON and s.start_ms < end_ms]
+    closed_ms = deal.timeline.closed_ms
+    within = closed_ms is not None and stay.start_ms <= closed_ms < end_ms
+    instant_ms = closed_ms if within and closed_ms is not None else stay.start_ms
+    return Won(
+        instant_ms=instant_ms,
+        stay_began_ms=stay.start_ms,
+        amount=spans[-1].amount if spans else None,
+        currency=deal.timeline.currency,
+        owner=owner_at(record, instant_ms, identities),
+        splits=shares_at(record, "splits", instant_ms, identities),
+        overlays=shares_at(record, "overlays", instant_ms, identities),
+    )
+
+
+def _received(
+    deal: DealFacts,
+    payment_id: str,
+    payment: Record,
+    fields: Mapping[str, object],
+    identities: Identities,
+) -> Iterable[CreditEvent]:
+    """Every movement of a payment; owner and splits are the deal's at its instant."""
+    own: dict[str, object] = _fields(payment, PAYMENT_FIELDS - {"amount", "currency"})
+    said = {s.event_id for s in _latest(payment, ("amount", "currency", "received_at", "deal"))}
+    for entry in cash_of(payment_id, payment):
+        at_ms = to_epoch_ms(entry.instant)
+        yield CreditEvent(
+            key=f"payment:{entry.id}",
+            on=CreditOn.PAYMENT_RECEIVED,
+            deal_id=deal.deal_id,
+            instant=entry.instant,
+            amount=entry.amount,
+            currency=entry.currency,
+            owner=owner_at(deal.record, at_ms, identities),
+            splits=stated_shares(shares_at(deal.record, "splits", at_ms, identities)),
+            overlays=stated_shares(shares_at(deal.record, "overlays", at_ms, identities)),
+            fields={"deal": {**fields, "amount": deal.timeline.amount}, "payment": own},
+            source_ids=tuple(sorted({*_deal_sources(deal.record, at_ms, None), *said})),
+        )
 
 
 def _issued(
@@ -96,8 +162,9 @@ def _issued(
         owner=owner_at(deal.record, at_ms, identities),
         splits=stated_shares(shares_at(deal.record, "splits", at_ms, identities)),
         overlays=stated_shares(shares_at(deal.record, "overlays", at_ms, identities)),
-        fields={"deal": fields, "invoice": own},
+        fields={"deal": {**fields, "amount": deal.timeline.amount}, "invoice": own},
         source_ids=tuple(sorted(sources)),
+        cash=cash_for(deal.payments, invoice_id),
     )
 
 

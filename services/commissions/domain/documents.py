@@ -15,6 +15,8 @@ from shared.errors import InvalidValue
 from shared.money import parse_decimal
 
 _PERCENT = re.compile(r"-?\d{1,7}(\.\d{1,8})?\s*%")
+_MULTIPLE = re.compile(r"\d{1,7}(\.\d{1,8})?\s*x")
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 _MAX_TEXT = 4096
 
 Closed = TypeVar("Closed", bound=StrEnum)
@@ -94,11 +96,56 @@ class Reader:
         value = self._node.get(key)
         if isinstance(value, str) and _PERCENT.fullmatch(value.strip()):
             return Decimal(value.strip().removesuffix("%").strip()).scaleb(-2)
-        if isinstance(value, str) and value.strip().endswith("x"):
-            self.refuse(key, f"{key}: multiples of target pay (1.5x) are not supported yet")
-        else:
-            self.refuse(key, f"{key} must be a percentage such as 8% (at most 8 decimals)")
+        self.refuse(key, f"{key} must be a percentage such as 8% (at most 8 decimals)")
         return Decimal(0)
+
+    def is_multiple(self, key: str) -> bool:
+        """Whether the value is written as a multiple (`1.5x`)."""
+        value = self._node.get(key)
+        return isinstance(value, str) and _MULTIPLE.fullmatch(value.strip()) is not None
+
+    def percent_or_multiple(self, key: str) -> Decimal:
+        """A percentage (`8%`), or a multiple (`1.5x`) of target pay ÷ quota."""
+        if self.is_multiple(key):
+            return Decimal(str(self._node[key]).strip().removesuffix("x").strip())
+        return self.percent(key)
+
+    def number(self, key: str) -> Decimal:
+        """A decimal number as text or whole number."""
+        try:
+            return parse_decimal(self._node.get(key))
+        except InvalidValue as error:
+            self.refuse(key, f"{key}: {error.message}; write numbers as text")
+            return Decimal(0)
+
+    def whole(self, key: str, least: int, most: int) -> int:
+        """A whole number from `least` to `most`."""
+        value = self._node.get(key)
+        if isinstance(value, str) and value.isdecimal() and value.isascii():
+            value = int(value[:10])
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            self.refuse(key, f"{key} must be a whole number from {least} to {most}")
+            return least
+        return value
+
+    def flag(self, key: str) -> bool:
+        """True or false; required."""
+        value = self._node.get(key)
+        if not isinstance(value, bool):
+            self.refuse(key, f"{key} must be true or false")
+            return False
+        return value
+
+    def day_or_month(self, key: str) -> date | None:
+        """A calendar day, or a month for its first day."""
+        value = self._node.get(key)
+        if isinstance(value, str) and _MONTH.fullmatch(value):
+            return date.fromisoformat(f"{value}-01")
+        found = self.day(key)
+        if found is None and value is not None:
+            self._problems.pop()
+            self.refuse(key, f"{key} must be a month such as 2026-01, or a day")
+        return found
 
     def day(self, key: str, *, required: bool = False) -> date | None:
         """A calendar day, ISO 8601."""

@@ -27,6 +27,7 @@ class Account(StrEnum):
     PAYABLE = "payable"
     PAID = "paid"
     CARRY = "carry"
+    DRAW = "draw"
     COMPANY = "company"
 
 
@@ -113,9 +114,10 @@ def difference(
 def wanted_balances(statement: Statement) -> dict[Place, Decimal]:
     """What an open statement's places must hold.
 
-    Each line moves from the company to earned; so does the carried difference; the whole then
-    moves on to payable, and what is still to be recovered to carry. Raises MoneyDisagrees when
-    the statement's own totals do not come out even.
+    Each line moves from the company to earned, or to held as long as it waits; so does the carried
+    difference; the whole then moves on to payable, what is still to be recovered to carry, and an
+    advance comes out of the draw. Raises MoneyDisagrees when the statement's own totals do not
+    come out even.
     """
     balances: dict[Place, Decimal] = {}
 
@@ -133,14 +135,20 @@ def wanted_balances(statement: Statement) -> dict[Place, Decimal]:
 
     for line in statement.lines:
         put(Account.EARNED, line.key, line.amount)
-        put(Account.COMPANY, line.key, -line.amount)
+        held = line.basis.to_held if line.basis is not None else ZERO
+        put(Account.HELD, line.key, held)
+        put(Account.COMPANY, line.key, -EXACT.add(line.amount, held))
     put(Account.EARNED, "difference", statement.difference)
     put(Account.COMPANY, "difference", -statement.difference)
     carried = EXACT.subtract(statement.carry_out, statement.carry_in)
     put(Account.EARNED, "settlement", -EXACT.add(statement.own, statement.difference))
     put(Account.PAYABLE, "settlement", statement.payable)
     put(Account.CARRY, "settlement", carried)
-    even = EXACT.add(statement.payable, carried)
+    advanced = ZERO
+    if statement.draw is not None:
+        advanced = EXACT.subtract(statement.draw.balance_out, statement.draw.balance_in)
+    put(Account.DRAW, "settlement", -advanced)
+    even = EXACT.subtract(EXACT.add(statement.payable, carried), advanced)
     if even != EXACT.add(statement.own, statement.difference):
         msg = f"statement {statement.payee} {statement.period.label} does not come out even"
         raise MoneyDisagrees(msg)

@@ -75,7 +75,7 @@ def parse_period(label: str, fiscal_start_month: int = 1) -> Period:
     """The period that `label` names. Raises InvalidValue for anything else."""
     match = _LABEL.fullmatch(label)
     if match is None:
-        msg = f"{label[:20]!r} is no period: write 2026-01, 2026-Q1, 2026-H1 or 2026"
+        msg = "this is no period: write 2026-01, 2026-Q1, 2026-H1 or 2026"
         raise InvalidValue(msg)
     year, month, quarter, half = (int(part) if part else None for part in match.groups())
     started = (year or 0) - (fiscal_start_month != 1)

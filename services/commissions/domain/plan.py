@@ -7,32 +7,61 @@ the version in force on the statement's last day.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from services.commissions.domain.expressions import Expression
+from services.commissions.domain.conditions import components_read
 from services.commissions.domain.periods import PeriodKind
+from services.commissions.domain.terms import (
+    Cap,
+    CapScope,
+    Component,
+    CreditOn,
+    CreditRule,
+    CreditTo,
+    DayRange,
+    Method,
+    Over,
+    QuotaReference,
+    RateTable,
+    Threshold,
+    ThresholdPays,
+    Tier,
+)
 from shared.errors import InvalidValue
 
-
-class CreditOn(StrEnum):
-    """The event a component credits."""
-
-    DEAL_WON = "deal.won"
-    INVOICE_ISSUED = "invoice.issued"
-
-
-class CreditTo(StrEnum):
-    """Who is credited: the owner whole, the split members by share, or the overlays beside them."""
-
-    OWNER = "owner"
-    SPLITS = "splits"
-    OVERLAYS = "overlays"
+__all__ = [
+    "Assignment",
+    "Cap",
+    "CapScope",
+    "Component",
+    "CreditDate",
+    "CreditOn",
+    "CreditRule",
+    "CreditTo",
+    "DayRange",
+    "Draw",
+    "Method",
+    "Over",
+    "Plan",
+    "PlanInvalid",
+    "PlanVersion",
+    "Problem",
+    "Proration",
+    "QuotaReference",
+    "RateTable",
+    "RoundAt",
+    "Rounding",
+    "Threshold",
+    "ThresholdPays",
+    "Tier",
+    "check_successor",
+]
 
 
 class CreditDate(StrEnum):
@@ -42,36 +71,12 @@ class CreditDate(StrEnum):
     CLOSE_DATE = "close_date"
 
 
-class Method(StrEnum):
-    """How a rate table turns a measure into pay."""
+class Proration(StrEnum):
+    """How the part of a period is measured: days, months each as long, or working days."""
 
-    FLAT = "flat"
-    MARGINAL = "marginal"
-    RETROACTIVE = "retroactive"
-
-
-class Over(StrEnum):
-    """The axis of a rate table: share of quota, credited amount, or number of deals."""
-
-    ATTAINMENT = "attainment"
-    AMOUNT = "amount"
-    COUNT = "count"
-
-
-class ThresholdPays(StrEnum):
-    """Once the threshold is reached: pay from the first unit, or only what lies above it."""
-
-    FIRST_DOLLAR = "first_dollar"
-    EXCESS_ONLY = "excess_only"
-
-
-class CapScope(StrEnum):
-    """What one cap limits."""
-
-    DEAL = "deal"
-    STATEMENT = "statement"
-    MEASURE = "measure"
-    YEAR = "year"
+    CALENDAR_DAYS = "calendar_days"
+    MONTHS = "months"
+    WORKING_DAYS = "working_days"
 
 
 class RoundAt(StrEnum):
@@ -100,51 +105,6 @@ class PlanInvalid(InvalidValue):
 
 
 @dataclass(frozen=True, slots=True)
-class Tier:
-    """A rate from `lower`, inclusive, up to the next tier's, exclusive.
-
-    lower: a share of quota (1 is 100 %), an amount, or a number of deals, by the table's axis.
-    rate: a fraction of the credited amount.
-    """
-
-    lower: Decimal
-    rate: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class RateTable:
-    """Tiers in rising order, the first at 0; a flat rate is one tier."""
-
-    method: Method
-    over: Over
-    tiers: tuple[Tier, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """Nothing is paid below `attainment` (share of quota, 1 is 100 %)."""
-
-    attainment: Decimal
-    pays: ThresholdPays
-
-
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """At most `amount` in plan currency per scope; what is above is shown and lost."""
-
-    amount: Decimal
-    per: CapScope
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaReference:
-    """The quota a component is measured against, by name and length."""
-
-    measure: str
-    period: PeriodKind
-
-
-@dataclass(frozen=True, slots=True)
 class Rounding:
     """One rounding rule of a whole plan: `mode` is a key of shared.money.ROUNDING_MODES."""
 
@@ -153,41 +113,18 @@ class Rounding:
 
 
 @dataclass(frozen=True, slots=True)
-class CreditRule:
-    """Which events are credited (`when`), with how much (`amount`), and to whom."""
+class Draw:
+    """An advance on pay: in each of its periods a payee is paid at least `amount`.
 
-    on: CreditOn
-    to: CreditTo
-    amount: Expression
-    when: Expression | None = None
+    amount: in plan currency for a whole statement period. recoverable: later pay above the draw
+    gives it back; otherwise the company bears it. first: the day its first period begins; None:
+    from the plan's beginning. periods: how many statement periods; None: without end.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class DayRange:
-    """Days `first` to `last`, both included; no `last` means without end."""
-
+    amount: Decimal
+    recoverable: bool
     first: date | None = None
-    last: date | None = None
-
-    def __contains__(self, day: date) -> bool:
-        return (self.first is None or self.first <= day) and (self.last is None or day <= self.last)
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One part of a plan that earns: a credit rule, a rate table and their limits."""
-
-    id: str
-    credit: CreditRule
-    rates: RateTable
-    quota: QuotaReference | None = None
-    threshold: Threshold | None = None
-    cap: Cap | None = None
-    effective: DayRange = field(default_factory=DayRange)
-
-    def measure_period(self, statement_period: PeriodKind) -> PeriodKind:
-        """How long the measure runs: the quota's period, else the statement's."""
-        return self.quota.period if self.quota else statement_period
+    periods: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +133,7 @@ class PlanVersion:
 
     max_recovery: fraction of a period's own pay that may be taken for carried differences.
     reopen_grace: won left and entered again within it is one stay.
+    proration: how draws, floors and target pay of a part of a period are measured.
     """
 
     id: str
@@ -213,6 +151,8 @@ class PlanVersion:
     fx_payout: str | None = None
     cap: Cap | None = None
     max_recovery: Decimal = Decimal(1)
+    draw: Draw | None = None
+    proration: Proration = Proration.CALENDAR_DAYS
 
     def component(self, component_id: str) -> Component:
         """The component of that id; KeyError when the version has none."""
@@ -241,6 +181,7 @@ class Plan:
         object.__setattr__(self, "versions", ordered)
         for earlier, later in pairwise(ordered):
             check_successor(earlier, later)
+        _check_circles(ordered)
 
     @property
     def by_hash(self) -> Mapping[str, PlanVersion]:
@@ -276,11 +217,55 @@ def check_successor(earlier: PlanVersion, later: PlanVersion) -> None:
         if before != after:
             msg = f"a new version keeps {pointer[1:]} ({before}); make a new plan to change it"
             problems.append(Problem(pointer, msg))
+    problems.extend(_same_earning(earlier, later))
     if _first_day(earlier) == _first_day(later) and earlier.hash != later.hash:
         msg = f"another version already begins on {_first_day(later)}; choose another day"
         problems.append(Problem("/effective/from", msg))
     if problems:
         raise PlanInvalid(tuple(problems))
+
+
+def _same_earning(earlier: PlanVersion, later: PlanVersion) -> Iterator[Problem]:
+    """A component keeps what it earns by: its measure, places and budget go on over the border."""
+    before = {component.id: component.earns_by for component in earlier.components}
+    for index, component in enumerate(later.components):
+        earns_by = before.get(component.id, component.earns_by)
+        if earns_by != component.earns_by:
+            msg = f"{component.id} earns by {earns_by} before; give the new one another id"
+            yield Problem(f"/components/{index}/id", msg)
+
+
+def reads_of(versions: Iterable[PlanVersion]) -> dict[str, set[str]]:
+    """Component → the components its conditions read, in any of the versions."""
+    reads: dict[str, set[str]] = {}
+    for version in versions:
+        ids = [component.id for component in version.components]
+        for component in version.components:
+            when = component.credit.when
+            found = components_read(when, ids) if when is not None else set()
+            reads.setdefault(component.id, set()).update(found)
+    return reads
+
+
+def circular(versions: Iterable[PlanVersion]) -> set[str]:
+    """Components that read themselves through others."""
+    reads = reads_of(versions)
+    standing: set[str] = set()
+    while free := {c for c in reads if c not in standing and reads[c] <= standing}:
+        standing |= free
+    return set(reads) - standing
+
+
+def _check_circles(versions: Sequence[PlanVersion]) -> None:
+    """The order in which components are rated is one for all versions."""
+    found = circular(versions)
+    for index, component in enumerate(versions[-1].components if versions else ()):
+        if component.id in found:
+            msg = (
+                "components read one another in a circle, this version or with an earlier one; "
+                "let one of them stand alone"
+            )
+            raise PlanInvalid((Problem(f"/components/{index}/credit/when", msg),))
 
 
 def _first_day(version: PlanVersion) -> date:
@@ -293,6 +278,9 @@ class Assignment:
 
     quota: overrides by measure name, in plan currency, for each measure period.
     payout_currency: what the payable is converted to; None is the plan's own currency.
+    target_pay: in plan currency for a whole measure period; `component_target_pay` goes before it
+    for the components it names. ramp: shares of draw, floor and target pay in the first, second, …
+    month of the assignment, the whole after that. leave: days that do not count.
     """
 
     payee: str
@@ -300,7 +288,16 @@ class Assignment:
     days: DayRange
     quota: tuple[tuple[str, Decimal], ...] = ()
     payout_currency: str | None = None
+    target_pay: Decimal | None = None
+    component_target_pay: tuple[tuple[str, Decimal], ...] = ()
+    ramp: tuple[Decimal, ...] = ()
+    leave: tuple[DayRange, ...] = ()
 
     def quota_for(self, measure: str) -> Decimal | None:
         """The override for `measure`, if there is one."""
         return next((amount for name, amount in self.quota if name == measure), None)
+
+    def target_pay_for(self, component_id: str) -> Decimal | None:
+        """The target pay of a component, if one is set."""
+        own = next((pay for name, pay in self.component_target_pay if name == component_id), None)
+        return self.target_pay if own is None else own

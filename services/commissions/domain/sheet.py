@@ -5,8 +5,7 @@ The one entry point of rating: pure, independent of the order of its inputs, lin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -19,50 +18,29 @@ from services.commissions.domain.closes import (
     settle,
     still_to_land,
 )
-from services.commissions.domain.credits import Credit, CreditException, ExceptionKind
-from services.commissions.domain.exchange import RateBook, RateRow, converted
-from services.commissions.domain.periods import Period, PeriodKind, period_of
-from services.commissions.domain.plan import Assignment, CapScope, Plan, PlanVersion
+from services.commissions.domain.credit import Credit, CreditException, ExceptionKind
+from services.commissions.domain.draw import DrawStanding, draw_of, standing
+from services.commissions.domain.exchange import RateRow, converted
+from services.commissions.domain.given import Grant, KpiFact, QuotaKey, SheetInput
+from services.commissions.domain.later import line_as_row
+from services.commissions.domain.lines import Line
+from services.commissions.domain.order import rate
+from services.commissions.domain.periods import Period
+from services.commissions.domain.plan import PlanVersion
 from services.commissions.domain.rates import ZERO
-from services.commissions.domain.rating import Line, QuotaMissing, Rater
+from services.commissions.domain.rating import Rater
 from services.commissions.domain.statement import (
     Payout,
     Statement,
     in_statement_order,
     line_amounts,
     statement_hash,
-    whole_statement_lines,
 )
+from services.commissions.domain.work import Work
 from shared.errors import InvalidValue
 from shared.money import EXACT, exact_sum, round_to_minor
 
-QuotaKey = tuple[str, PeriodKind, date]
-"""Measure name, length, and first day of the measure period."""
-
-
-@dataclass(frozen=True, slots=True)
-class SheetInput:
-    """What one sheet is rated from.
-
-    credits: of this payee and plan in the fiscal year, each key once; held ones included.
-    exceptions: what waits for this payee under this plan, by the credit's day.
-    year: the fiscal year, of kind `year`. quotas: in plan currency.
-    closed_before: every period that ends on or before it is closed.
-    fixed: what closes fixed, by period; a closed period without one was closed at nothing.
-    """
-
-    payee: str
-    plan: Plan
-    year: Period
-    credits: Sequence[Credit]
-    assignments: Sequence[Assignment] = ()
-    quotas: Mapping[QuotaKey, Decimal] = field(default_factory=dict)
-    rates: RateBook = field(default_factory=RateBook)
-    exceptions: Sequence[CreditException] = ()
-    closed_before: date | None = None
-    fixed: Sequence[FixedStatement] = ()
-    brought_forward: BroughtForward = field(default_factory=BroughtForward)
-    fiscal_start_month: int = 1
+__all__ = ["Grant", "KpiFact", "QuotaKey", "Sheet", "SheetInput", "rate_sheet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +69,9 @@ def rate_sheet(given: SheetInput) -> Sheet:
     Raises InvalidValue for a credit that is given twice or belongs to another sheet.
     """
     _check(given)
-    rater = Rater(given.plan.versions, _quota_lookup(given), given.fiscal_start_month)
-    by_component: dict[str, list[Credit]] = {}
-    held: list[Credit] = []
-    for credit in given.credits:
-        if credit.converted is None:
-            held.append(credit)
-        else:
-            by_component.setdefault(credit.component_id, []).append(credit)
-    lines: list[Line] = []
-    missing: list[QuotaMissing] = []
-    for component_id in sorted(by_component):
-        rated, unrated = rater.rate_component(by_component[component_id])
-        lines.extend(rated)
-        missing.extend(unrated)
-    held.extend(entry.credit for entry in missing)
-    waiting = [*given.exceptions, *_quota_exceptions(missing, given.plan.id)]
-    return _Assembly(given, rater, lines, held, waiting).sheet()
+    work = Work(given)
+    rate(work)
+    return _Assembly(work).sheet()
 
 
 def _check(given: SheetInput) -> None:
@@ -123,87 +87,32 @@ def _check(given: SheetInput) -> None:
         seen.add(credit.key)
 
 
-def _quota_lookup(given: SheetInput) -> _QuotaLookup:
-    mine = [
-        entry
-        for entry in given.assignments
-        if entry.payee == given.payee and entry.plan_id == given.plan.id
-    ]
-    return _QuotaLookup(mine, given.quotas)
-
-
-@dataclass(frozen=True, slots=True)
-class _QuotaLookup:
-    """An assignment's own figure on the line's day, else the quota that was published."""
-
-    assignments: Sequence[Assignment]
-    quotas: Mapping[QuotaKey, Decimal]
-
-    def __call__(self, measure: str, period: Period, day: date) -> Decimal | None:
-        for assignment in self.assignments:
-            if day in assignment.days:
-                override = assignment.quota_for(measure)
-                if override is not None:
-                    return override
-        return self.quotas.get((measure, period.kind, period.start))
-
-
-def _quota_exceptions(missing: Iterable[QuotaMissing], plan_id: str) -> list[CreditException]:
-    return [
-        CreditException(
-            kind=ExceptionKind.QUOTA,
-            event_key=entry.credit.event_key,
-            deal_id=entry.credit.deal_id,
-            plan_id=plan_id,
-            component_id=entry.credit.component_id,
-            payee=entry.credit.payee,
-            day=entry.credit.day,
-            message=(
-                f"{entry.credit.payee} has no quota {entry.measure_name} above 0 for "
-                f"{entry.measure.label}; set one"
-            ),
-        )
-        for entry in missing
-    ]
-
-
 class _Assembly:
     """Statements in order of period, each with what the one before it leaves."""
 
-    def __init__(
-        self,
-        given: SheetInput,
-        rater: Rater,
-        lines: Iterable[Line],
-        held: Iterable[Credit],
-        waiting: Sequence[CreditException],
-    ) -> None:
+    def __init__(self, work: Work) -> None:
+        given = work.given
+        self._work = work
         self._given = given
-        self._rater = rater
-        self._waiting = tuple(waiting)
-        self._kind = given.plan.versions[0].period
-        self._lines: dict[Period, list[Line]] = {}
+        self._lines = work.lines
         self._held: dict[Period, list[Credit]] = {}
         self._notes: dict[Period, list[CreditException]] = {}
-        for line in lines:
-            self._lines.setdefault(line.statement, []).append(line)
-        for credit in held:
-            self._held.setdefault(self._period(credit.day), []).append(credit)
-        for entry in waiting:
-            self._notes.setdefault(self._period(entry.day), []).append(entry)
+        for credit in work.held:
+            self._held.setdefault(work.period(credit.day), []).append(credit)
+        for entry in work.waiting:
+            self._notes.setdefault(work.period(entry.day), []).append(entry)
         self._fixed = {entry.period: entry for entry in given.fixed}
         self._carry = given.brought_forward.carry
+        self._balance = given.brought_forward.draw_balance
         self._found: list[Correction] = list(given.brought_forward.corrections)
         self._landed: list[Decimal] = [given.brought_forward.already]
-        self._cap_sums: dict[object, Decimal] = {}
-
-    def _period(self, day: date) -> Period:
-        return period_of(day, self._kind, self._given.fiscal_start_month)
 
     def sheet(self) -> Sheet:
         """All statements, closed periods first, then the open ones."""
         statements: list[Statement] = []
-        periods = sorted({*self._lines, *self._held, *self._notes, *self._fixed})
+        periods = sorted(
+            {*self._lines, *self._held, *self._notes, *self._fixed, *self._with_draw()}
+        )
         closed = [period for period in periods if self._is_closed(period)]
         still_open = [period for period in periods if not self._is_closed(period)]
         statements.extend(self._closed_statement(period) for period in closed)
@@ -215,19 +124,38 @@ class _Assembly:
         for place, period in enumerate(still_open):
             lands = difference if place == 0 else ZERO
             statements.append(self._open_statement(period, lands))
+        work = self._work
         rest = BroughtForward(
             tuple(self._found) if unsettled else (),
             exact_sum(self._landed) if unsettled else ZERO,
             self._carry,
+            tuple(work.excess[key] for key in sorted(work.excess)),
+            self._balance,
+            tuple(sorted(work.counts.items())),
+            tuple(
+                line_as_row(line, work.currency)
+                for line in sorted(work.later, key=lambda line: line.key)
+            ),
         )
         return Sheet(
             self._given.payee,
             self._given.plan.id,
             tuple(statements),
-            self._waiting,
+            tuple(work.waiting),
             rest,
-            self._rater,
+            work.rater,
         )
+
+    def _with_draw(self) -> list[Period]:
+        """Periods that have begun, not closed without a statement, in which an advance is due."""
+        return [
+            period
+            for period in self._work.periods()
+            if not self._is_closed(period)
+            and (version := self._work.version(period)).draw is not None
+            and version.draw.recoverable
+            and draw_of(self._work, period, version) is not None
+        ]
 
     def _is_closed(self, period: Period) -> bool:
         before = self._given.closed_before
@@ -238,26 +166,11 @@ class _Assembly:
         year = self._given.year
         ends = [period.end for period in self._fixed]
         first = max([year.start, self._given.closed_before or year.start, *ends])
-        return self._period(first) if first < year.end else None
+        return self._work.period(first) if first < year.end else None
 
     def _rated(self, period: Period) -> tuple[tuple[Line, ...], PlanVersion]:
-        """A period's own lines with rounding and plan cap."""
-        version = self._given.plan.nearest(period.last_day)
-        lines = self._lines.get(period, [])
-        scope = self._cap_scope(version, period)
-        before = self._cap_sums.get(scope, ZERO)
-        extra = whole_statement_lines(lines, period, version, before)
-        uncapped = [*lines, *(line for line in extra if line.cap is None)]
-        self._cap_sums[scope] = EXACT.add(before, exact_sum(line.amount for line in uncapped))
-        return in_statement_order([*lines, *extra]), version
-
-    def _cap_scope(self, version: PlanVersion, period: Period) -> object:
-        if version.cap is None or version.cap.per is CapScope.STATEMENT:
-            return period
-        kind = PeriodKind.YEAR
-        if version.cap.per is CapScope.MEASURE:
-            kind = version.components[0].measure_period(version.period)
-        return period_of(period.start, kind, self._given.fiscal_start_month)
+        """A period's own lines, and the version that decides on the whole statement."""
+        return in_statement_order(self._lines.get(period, [])), self._work.version(period)
 
     def _closed_statement(self, period: Period) -> Statement:
         fixed = self._fixed.get(period) or FixedStatement(
@@ -286,11 +199,12 @@ class _Assembly:
     ) -> Statement:
         own = exact_sum(line.amount for line in lines)
         carry_in = self._carry if fixed is None else fixed.carry_in
+        draw: DrawStanding | None = None
         if fixed is None:
-            settled = settle(own, difference, carry_in, version.max_recovery, version.currency)
-            self._carry = settled.carry_out
+            draw, settled = self._settled(period, own, difference, carry_in, version)
         else:
             settled = Settled(fixed.payable, fixed.carry_out, ZERO)
+            self._balance = fixed.draw_out
         payout, note = self._payout(period, version, settled.payable)
         return Statement(
             payee=self._given.payee,
@@ -309,9 +223,29 @@ class _Assembly:
             payout=payout,
             held=tuple(sorted(self._held.get(period, []), key=_by_key)),
             exceptions=(*self._notes.get(period, []), *(note if fixed is None else ())),
-            hash=statement_hash(lines, difference, carry_in, settled, payout),
+            hash=statement_hash(lines, difference, carry_in, settled, payout, draw),
             fixed=fixed,
+            draw=draw,
         )
+
+    def _settled(
+        self,
+        period: Period,
+        own: Decimal,
+        difference: Decimal,
+        carry_in: Decimal,
+        version: PlanVersion,
+    ) -> tuple[DrawStanding | None, Settled]:
+        """Own pay, difference and carry become money; under a draw they go into its balance."""
+        owed = EXACT.add(difference, carry_in)
+        draw = standing(self._work, period, own, self._balance, owed)
+        if draw is None:
+            settled = settle(own, difference, carry_in, version.max_recovery, version.currency)
+        else:
+            settled = Settled(draw.payable, ZERO, ZERO)
+            self._balance = draw.balance_out
+        self._carry = settled.carry_out
+        return draw, settled
 
     def _payout(
         self, period: Period, version: PlanVersion, payable: Decimal
@@ -337,10 +271,8 @@ class _Assembly:
         """Of the newest assignment that touches the period."""
         mine = [
             entry
-            for entry in self._given.assignments
-            if entry.payee == self._given.payee
-            and entry.plan_id == self._given.plan.id
-            and (entry.days.first or date.min) < period.end
+            for entry in self._given.own_assignments
+            if (entry.days.first or date.min) < period.end
             and (entry.days.last or date.max) >= period.start
         ]
         newest = max(mine, key=lambda entry: entry.days.first or date.min, default=None)

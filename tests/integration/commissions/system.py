@@ -25,9 +25,9 @@ from services.commissions.settings import CommissionsSettings
 from services.commissions.wiring import build_api, build_consumer
 from shared.clock import parse_instant, to_text
 from shared.db.migrate import upgrade
-from shared.events.catalogue import METRICS_TARGETS, RECORD_KINDS, topics
+from shared.events.catalogue import METRICS_TARGETS, RECORD_KINDS, EventType, topics
 from shared.events.envelope import Envelope, encode, encode_data, sequence_of
-from shared.events.targets import QUOTA
+from shared.events.targets import KPI, OBJECTIVE_SCORE, QUOTA
 from shared.http.auth import Role
 from shared.http.keys import LOCAL_ISSUER, generate_key_pair, read_private_key, sign_token
 from shared.kafka.clients import ensure_topics, make_producer
@@ -55,13 +55,41 @@ def fact(
 
 def quota_event(quota: str, revision: int, fields: Mapping[str, Any]) -> Envelope:
     """A quota as metrics publishes it."""
+    data = {"quota": quota, "team": None, "currency": "USD", **fields}
+    return _published(QUOTA, f"quota/{quota}", revision, data)
+
+
+def kpi_event(person: str, kpi: str, day: str, value: str, revision: int) -> Envelope:
+    """A KPI of somebody's as metrics publishes it."""
+    data = {"person": person, "kpi": kpi, "day": day, "value": value}
+    return _published(KPI, f"kpi/{person}/{kpi}/{day}", revision, data)
+
+
+def score_event(  # noqa: PLR0913, PLR0917 - the parts of one score
+    person: str, objective: str, period: str, score: str, scored_at: str, revision: int
+) -> Envelope:
+    """A scored objective as metrics publishes it."""
+    data = {
+        "person": person,
+        "objective": objective,
+        "period": period,
+        "score": score,
+        "scored_at": to_text(parse_instant(scored_at)),
+    }
+    subject = f"objective_score/{person}/{objective}/{period}"
+    return _published(OBJECTIVE_SCORE, subject, revision, data)
+
+
+def _published(
+    event: EventType, subject: str, revision: int, fields: Mapping[str, Any]
+) -> Envelope:
     now = datetime(2025, 1, 1, tzinfo=UTC)
-    data = {"quota": quota, "team": None, "revision": revision, "currency": "USD", **fields}
+    data = {**fields, "revision": revision}
     return Envelope(
-        id=f"quota-{quota}-{revision}",
+        id=f"{subject}-{revision}",
         source="/attain/metrics",
-        type=QUOTA.type,
-        subject=f"quota/{quota}",
+        type=event.type,
+        subject=subject,
         time=to_text(now),
         recordedtime=to_text(now),
         sequence=sequence_of(now, revision),
@@ -72,7 +100,7 @@ def quota_event(quota: str, revision: int, fields: Mapping[str, Any]) -> Envelop
 
 def topic_of(event: Envelope) -> str:
     """The topic of an event, without prefix."""
-    if event.type == QUOTA.type:
+    if event.type in {QUOTA.type, KPI.type, OBJECTIVE_SCORE.type}:
         return METRICS_TARGETS
     return RECORD_KINDS[event.subject.partition("/")[0]].topic
 

@@ -104,6 +104,32 @@ async def test_assignments_need_if_match_and_never_overlap(system: System) -> No
         assert (await admin.put(path, json=body)).status_code == 201
 
 
+async def test_an_assignment_keeps_target_pay_ramp_and_leave(system: System) -> None:
+    stated = {
+        "target_pay": "60000",
+        "component_target_pay": {"new": "6000.5"},
+        "ramp": ["25%", "62.5%"],
+        "leave": [{"from": "2025-03-01", "to": "2025-03-20"}],
+    }
+    body = {"payee": "lee", "plan": "other", "from": "2025-01-01", **stated}
+    async with system.client(Role.COMP_ADMIN, person="boss") as admin:
+        path = "/v1/assignments/lee-1"
+        assert (await admin.put(path, json=body)).status_code == 201
+        assert (await admin.put(path, json=body)).status_code == 200
+        found = (await admin.get(path)).json()
+        assert {name: found[name] for name in stated} == stated
+        for wrong in (
+            {"target_pay": "-1"},
+            {"component_target_pay": {"new": "-0.01"}},
+            {"ramp": ["1/2"]},
+            {"leave": [{"from": "2025-03-20", "to": "2025-03-01"}]},
+            {"leave": [*stated["leave"], {"from": "2025-03-20", "to": "2025-03-21"}]},
+        ):
+            answer = await admin.put("/v1/assignments/lee-2", json={**body, **wrong})
+            assert answer.status_code == 422, wrong
+        assert (await admin.delete(path, headers={"If-Match": '"1"'})).status_code == 204
+
+
 async def test_only_the_compensation_admin_writes(system: System) -> None:
     body = {"payee": "ana", "plan": "flat", "from": "2025-01-01"}
     for role in set(Role) - {Role.COMP_ADMIN}:

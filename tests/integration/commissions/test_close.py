@@ -28,14 +28,19 @@ MakeDatabase = Callable[[], Awaitable[str]]
 PREFIX = "crm:main:"
 
 
-SELF_CLOSED = (
-    "UPDATE period SET state = 'closed', closed_by = submitted_by, closed_at = now() "
-    "WHERE period = '2025-02'"
+SELF_APPROVED = (
+    "UPDATE period SET state = 'approved', approved_by = submitted_by, approved_at = now(), "
+    "approved_hash = '' WHERE period = '2025-02'"
+)
+JUST_OPENED = (
+    "UPDATE period SET state = 'open', submitted_by = NULL, submitted_at = NULL, "
+    "approved_by = NULL, approved_at = NULL, approved_hash = NULL, closed_by = NULL, "
+    "closed_at = NULL WHERE period = '2025-01'"
 )
 SELF_MADE = (
-    "INSERT INTO period (period, start_day, end_day, state, submitted_by, submitted_at, closed_by, "
-    "closed_at, revision) VALUES ('2025-03', '2025-03-01', '2025-04-01', 'closed', 'a', now(), "
-    "'a', now(), 1)"
+    "INSERT INTO period (period, start_day, end_day, state, submitted_by, submitted_at, "
+    "approved_by, approved_at, approved_hash, closed_by, closed_at, revision) VALUES ('2025-03', "
+    "'2025-03-01', '2025-04-01', 'closed', 'a', now(), 'a', now(), '', 'a', now(), 1)"
 )
 
 
@@ -46,9 +51,17 @@ async def on_flat_plan(system: System, *payees: str, **changes: Any) -> None:  #
         assert answer.status_code == 201
 
 
-async def post(system: System, person: str, period: str, what: str) -> httpx.Response:
+async def post(
+    system: System, person: str, period: str, what: str, body: object = None
+) -> httpx.Response:
     async with system.client(Role.FINANCE, person=person) as finance:
-        return await finance.post(f"/v1/periods/{period}/{what}")
+        return await finance.post(f"/v1/periods/{period}/{what}", json=body)
+
+
+async def figures(system: System, period: str) -> dict[str, str]:
+    """What an approver says they saw."""
+    async with system.client(Role.FINANCE, person="fin-b") as finance:
+        return {"hash": (await finance.get(f"/v1/periods/{period}/checklist")).json()["hash"]}
 
 
 def code(answer: httpx.Response) -> str:
@@ -181,7 +194,7 @@ async def test_two_persons_close_a_period(
         assert (await post(system, "fin-a", "2025-99", "submit")).status_code == 422
         pool = system.parts.pool
         for statement in (
-            SELF_CLOSED,
+            SELF_APPROVED,
             SELF_MADE,
             "UPDATE period SET state = 'closed' WHERE period = '2025-02'",
         ):
@@ -195,6 +208,122 @@ async def test_two_persons_close_a_period(
         ):
             with pytest.raises(asyncpg.RestrictViolationError):
                 await pool.execute(statement)
+
+
+async def test_what_was_approved_is_what_is_closed(
+    database_factory: MakeDatabase, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    """An approval is of figures: others are neither approved nor closed by it."""
+    url = await database_factory()
+    async with running(url, kafka_bootstrap, topic_prefix) as system:
+        await on_flat_plan(system, "ana", "fin-c")
+        await system.send([won(f"{PREFIX}a", "2025-01-10T10:00:00Z", "1000", "ana")])
+        await system.drain()
+        seen = await figures(system, "2025-01")
+        assert code(await post(system, "fin-b", "2025-01", "approve", seen)) == (
+            "period-not-submitted"
+        )
+        assert (await post(system, "fin-a", "2025-01", "submit")).status_code == 200
+        await system.send([won(f"{PREFIX}c", "2025-01-10T10:00:00Z", "1000", "fin-c")])
+        await system.drain()
+        assert code(await post(system, "fin-b", "2025-01", "approve", seen)) == "period-changed"
+        seen = await figures(system, "2025-01")
+        assert code(await post(system, "fin-a", "2025-01", "approve", seen)) == "same-person"
+        assert code(await post(system, "fin-c", "2025-01", "approve", seen)) == "own-pay"
+        approved = await post(system, "fin-b", "2025-01", "approve", seen)
+        assert (approved.json()["state"], approved.json()["approved_by"]) == ("approved", "fin-b")
+        await system.send([won(f"{PREFIX}b", "2025-01-20T10:00:00Z", "500", "ana")])
+        await system.drain()
+        assert code(await post(system, "fin-b", "2025-01", "close")) == "period-changed"
+        # Submitted by somebody else it has to be approved anew.
+        assert (await post(system, "fin-d", "2025-01", "submit")).json()["approved_by"] is None
+        seen = await figures(system, "2025-01")
+        assert (await post(system, "fin-b", "2025-01", "approve", seen)).status_code == 200
+        # What two persons agreed on, whoever of finance may carry out.
+        closed = await post(system, "fin-d", "2025-01", "close")
+        assert (closed.status_code, closed.json()["closed_by"]) == (200, "fin-d"), closed.text
+        assert (await system.statement("ana", "flat", "2025-01"))["own"] == "150"
+
+
+async def test_the_last_close_can_be_opened_again_by_two_persons(
+    database_factory: MakeDatabase, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    """The correction lands where it belongs; what had been shown stays readable."""
+    url = await database_factory()
+    why = {"reason": "a deal was booked to the wrong month"}
+    async with running(url, kafka_bootstrap, topic_prefix) as system:
+        await on_flat_plan(system, "ana", "fin-c")
+        await system.send(
+            [
+                won(f"{PREFIX}a", "2025-01-10T10:00:00Z", "1000", "ana"),
+                won(f"{PREFIX}c", "2025-02-10T10:00:00Z", "500", "fin-c"),
+            ]
+        )
+        for period in ("2025-01", "2025-02"):
+            assert (await system.close(period)).status_code == 200
+        await system.send([deal(f"{PREFIX}a", "2025-03-01T10:00:00Z", amount="400")])
+        await system.drain()
+        confirm = "reopen/confirm"
+        assert code(await post(system, "fin-b", "2025-02", confirm)) == "reopening-not-asked"
+        assert code(await post(system, "fin-a", "2025-01", "reopen", why)) == "later-period-closed"
+        assert code(await post(system, "fin-a", "2025-03", "reopen", why)) == "period-not-closed"
+        assert (await post(system, "fin-a", "2025-02", "reopen", {"reason": ""})).status_code == 422
+        assert (await post(system, "fin-a", "2025-02", "reopen", why)).json()["state"] == "closed"
+        assert code(await post(system, "fin-a", "2025-02", confirm)) == "same-person"
+        assert code(await post(system, "fin-c", "2025-02", confirm)) == "own-pay"
+        for period in ("2025-02", "2025-01"):
+            assert (await post(system, "fin-a", period, "reopen", why)).status_code == 200
+            opened = await post(system, "fin-b", period, confirm)
+            assert (opened.status_code, opened.json()["state"]) == (200, "open"), opened.text
+        await system.drain()
+        january = await system.statement("ana", "flat", "2025-01")
+        assert (january["state"], january["own"], january["payable"]) == ("open", "40", "40")
+        february = await system.statement("fin-c", "flat", "2025-02")
+        assert (february["state"], february["difference"]) == ("open", "0")
+        posted = await rows(
+            system,
+            "SELECT period, sum(amount) AS amount FROM posting WHERE account = 'payable' "
+            "AND payee = 'ana' GROUP BY period HAVING sum(amount) <> 0 ORDER BY period",
+        )
+        assert [tuple(row) for row in posted] == [("2025-01", Decimal(40))]
+        assert (await system.close("2025-01")).status_code == 200
+        async with system.client(Role.REP, person="ana") as ana:
+            found = (await ana.get("/v1/statements/ana/flat/2025-01/versions")).json()
+        assert [(v["statement"]["own"], v["reopened_at"] is None) for v in found] == [
+            ("100", False),
+            ("40", True),
+        ]
+        async with system.client(Role.REP, person="fin-c") as other:
+            assert (await other.get("/v1/statements/ana/flat/2025-01/versions")).json() == []
+
+
+async def test_what_is_paid_is_not_opened_again(
+    database_factory: MakeDatabase, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    url = await database_factory()
+    async with running(url, kafka_bootstrap, topic_prefix) as system:
+        await on_flat_plan(system, "ana")
+        await system.send([won(f"{PREFIX}a", "2025-01-10T10:00:00Z", "1000", "ana")])
+        assert (await system.close("2025-01")).status_code == 200
+        await system.drain()
+        async with system.client(Role.FINANCE, person="fin-a") as finance:
+            run = {"through": "2025-01", "pay_date": "2025-02-05"}
+            assert (await finance.put("/v1/payruns/jan", json=run)).status_code == 201
+            why = {"reason": "a mistake"}
+            refused = await finance.post("/v1/periods/2025-01/reopen", json=why)
+            assert code(refused) == "period-paid"
+            assert (await finance.post("/v1/payruns/jan/cancel")).status_code == 200
+            assert (await finance.post("/v1/periods/2025-01/reopen", json=why)).status_code == 200
+        pool = system.parts.pool
+        for statement in (
+            JUST_OPENED,
+            "DELETE FROM fixed_statement",
+            "UPDATE closed_until SET day = '0001-01-01'",
+        ):
+            with pytest.raises(asyncpg.RestrictViolationError):
+                await pool.execute(statement)
+        with pytest.raises(asyncpg.CheckViolationError):
+            await pool.execute("UPDATE reopening SET confirmed_by = asked_by, confirmed_at = now()")
 
 
 async def test_one_person_alone_may_close_and_it_shows(

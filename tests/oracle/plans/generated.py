@@ -169,7 +169,12 @@ threshold = st.sampled_from(
 @st.composite
 def limits(draw: Draw, made: Part) -> Part:
     """At most one of what limits, holds or takes back: several at once are for golden cases."""
-    plain = made["rates"]["method"] in {"flat", "marginal"} and "threshold" not in made
+    # Each deal has the rate of its place in a count, so there is no measure without it to compare.
+    plain = (
+        made["rates"]["method"] in {"flat", "marginal"}
+        and made["rates"].get("over") != "count"
+        and "threshold" not in made
+    )
     choices: list[Part] = [
         {},
         {"cap": {"amount": draw(st.integers(100, 5_000)), "per": "deal", "excess": "lost"}},
@@ -182,7 +187,7 @@ def limits(draw: Draw, made: Part) -> Part:
         },
         {"cap": {"amount": draw(st.integers(100, 9_000)), "per": "measure", "excess": "lost"}},
         {"floor": {"amount": draw(st.integers(100, 4_000)), "per": "statement"}},
-        {"gate": {"kpi": "csat", "at_least": 4.2, "otherwise": draw(st.sampled_from(GATES))}},
+        {"gate": {"kpi": "csat", "at_least": "4.2", "otherwise": draw(st.sampled_from(GATES))}},
     ]
     if "quota" in made and made["rates"]["method"] != "curve" and "threshold" not in made:
         choices.append({"cap": {"attainment": "120%"}})

@@ -36,6 +36,7 @@ from tests.oracle.plans.rating import (
 )
 
 ZERO = Fraction(0)
+ALWAYS = (date.min, date.max)
 
 
 @dataclass
@@ -105,6 +106,10 @@ def _component_lines(
     return lines + _clawbacks(case, component_id, lines, credited)
 
 
+def _mode(plan: Document) -> str:
+    return str(plan.get("rounding", {}).get("mode", "half_up"))
+
+
 def _made_by(case: Case, line: Line) -> tuple[Document, Document]:
     plan = version_on(case, line.day)
     assert plan is not None
@@ -121,15 +126,17 @@ def _earning_lines(case: Case, component_id: str, credited: list[Credit]) -> lis
         assert plan is not None
         component = component_of(plan, component_id)
         assert component is not None
-        counted = before[measure_span(plan, component, credit.day)]
+        # What a SPIFF counts is its whole time.
+        span = ALWAYS if component["kind"] == "spiff" else measure_span(plan, component, credit.day)
+        counted = before[span]
         # What was taken back by recomputation is out of the measure for whoever comes later.
         counted = [c for c in counted if not _left(component, c, credit)]
         axis = axis_of(case, plan, component, credit.payee, credit.day)
         exact = earned(component, axis, [*counted, credit]) - earned(component, axis, counted)
-        before[measure_span(plan, component, credit.day)].append(credit)
+        before[span].append(credit)
         amount = exact
         if plan.get("rounding", {}).get("at", "line") == "line":
-            amount = rounded(exact, plan.get("rounding", {}).get("mode", "half_up"))
+            amount = rounded(exact, _mode(plan))
         lines.append(Line(component_id, "credit", credit.day, amount, credit))
     return lines
 
@@ -176,24 +183,31 @@ def _deal_caps(case: Case, lines: list[Line]) -> list[Line]:
 
 
 def _component_caps(case: Case, lines: list[Line]) -> list[Line]:
-    """Per statement or measure; what is carried is paid by the next periods that have room."""
+    """Per statement, where the excess may be carried; or per measure, where it is lost."""
     groups: dict[Span, Fraction] = defaultdict(Fraction)
-    scope = cap = None
+    cap, made = None, []
     for line in lines:
         plan, component = _made_by(case, line)
-        cap = component.get("cap")
-        if cap is None or cap.get("per") not in {"statement", "measure"}:
-            return []
-        kind = plan["period"] if cap["per"] == "statement" else _measure_kind(plan, component)
-        scope = kind
-        groups[span_of(line.day, kind)] += line.amount
-    if cap is None or scope is None:
-        return []
-    return _capped(groups, cap, case, lines[0].component, "component_cap", scope)
+        cap = component.get("cap", {})
+        if cap.get("per") == "measure":
+            made.append(_over_measure(plan, component, line, groups))
+        elif cap.get("per") == "statement":
+            groups[span_of(line.day, plan["period"])] += line.amount
+    if cap and cap.get("per") == "statement":
+        kind = case.plans[0]["period"]
+        return _capped(groups, cap, case, lines[0].component, "component_cap", kind)
+    return made
 
 
-def _measure_kind(plan: Document, component: Document) -> str:
-    return str(component.get("quota", {}).get("period", plan["period"]))
+def _over_measure(
+    plan: Document, component: Document, line: Line, sums: dict[Span, Fraction]
+) -> Line:
+    """What a line adds above the cap of its measure is taken in the line's own statement."""
+    span, limit = measure_span(plan, component, line.day), Fraction(component["cap"]["amount"])
+    before = sums[span]
+    sums[span] = after = before + line.amount
+    taken = min(after, limit) - min(before, limit) - line.amount
+    return Line(line.component, "component_cap", line.day, taken)
 
 
 def _capped(  # noqa: PLR0913, PLR0917 - one rule and what it is applied to
@@ -221,7 +235,7 @@ def _floors(case: Case, component_id: str, payee: str, lines: list[Line]) -> lis
         if plan is None or component is None or "floor" not in component:
             continue
         there = presence(assigned, span, plan.get("proration", "calendar_days"))
-        floor = rounded(Fraction(component["floor"]["amount"]) * there, "half_up")
+        floor = rounded(Fraction(component["floor"]["amount"]) * there, _mode(plan))
         have = sum((line.amount for line in lines if _within(line.day, span)), ZERO)
         if have < floor:
             made.append(Line(component_id, "floor", span[1] - timedelta(days=1), floor - have))
@@ -281,13 +295,13 @@ def _cash_lines(case: Case, lines: list[Line]) -> list[Line]:
         booked, at_cash = parts.get("booking", ZERO), parts.get("payment", ZERO)
         deal = line.credit.deal
         assert deal is not None
-        released = rounded(line.amount * booked, "half_up")
+        released = rounded(line.amount * booked, _mode(plan))
         made.append(Line(line.component, "hold", line.day, released - line.amount, line.credit))
         received = ZERO
         for cash in sorted(deal.cash, key=lambda cash: (cash.at, cash.id)):
             received += Fraction(cash.amount)
             part = min(max(received / Fraction(deal.amount), ZERO), Fraction(1))
-            so_far = rounded(line.amount * (booked + at_cash * part), "half_up")
+            so_far = rounded(line.amount * (booked + at_cash * part), _mode(plan))
             day = max(day_in(cash.at, plan["time_zone"]), line.day)
             if day < case.until and so_far != released:
                 made.append(Line(line.component, "release", day, so_far - released, line.credit))
@@ -313,7 +327,7 @@ def _clawbacks(
         taken = line.amount
         if terms["basis"] == "recompute":
             taken = _worth(case, component_id, credit, credited)
-        amount = rounded(taken * Fraction(window - kept, window), "half_up")
+        amount = rounded(taken * Fraction(window - kept, window), _mode(plan))
         made.append(Line(component_id, "clawback", cancelled, -amount, credit))
     return made
 
@@ -363,7 +377,7 @@ def _settled(case: Case, payee: str, lines: list[Line], kind: str) -> dict[str, 
         assert plan is not None
         own = sum((line.amount for line in by_span[span]), ZERO)
         if plan.get("rounding", {}).get("at") == "statement":
-            own = rounded(own, plan["rounding"].get("mode", "half_up"))
+            own = rounded(own, _mode(plan))
         draw = _draw_in(case, payee, span)
         advance = ZERO if draw is None else draw[1]
         if draw is not None and not draw[0]:
@@ -432,7 +446,7 @@ def _draw_in(case: Case, payee: str, span: Span) -> tuple[bool, Fraction] | None
     )
     if not there:
         return None
-    return bool(draw["recoverable"]), rounded(Fraction(str(draw["amount"])) * there, "half_up")
+    return bool(draw["recoverable"]), rounded(Fraction(str(draw["amount"])) * there, _mode(plan))
 
 
 def _payout(case: Case, plan: Document, payee: str, span: Span, paid: Fraction) -> Fraction | None:
@@ -445,4 +459,4 @@ def _payout(case: Case, plan: Document, payee: str, span: Span, paid: Fraction) 
     if payout is None:
         return None
     rate = rate_on(case, payout["table"], plan["currency"], wanted, last)
-    return None if rate is None else rounded(paid * rate, "half_up")
+    return None if rate is None else rounded(paid * rate, _mode(plan))

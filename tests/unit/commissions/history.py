@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from itertools import permutations
 from pathlib import Path
@@ -15,6 +15,7 @@ import yaml
 
 from services.commissions.domain.closes import FixedStatement
 from services.commissions.domain.credits import (
+    Cash,
     Credit,
     CreditEvent,
     CreditException,
@@ -25,12 +26,15 @@ from services.commissions.domain.exchange import RateBook, RateRow
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.periods import Period, parse_period
 from services.commissions.domain.plan import Assignment, CreditOn, CreditTo, DayRange, Plan
-from services.commissions.domain.sheet import Sheet, SheetInput, rate_sheet
+from services.commissions.domain.sheet import Grant, KpiFact, Sheet, SheetInput, rate_sheet
+from services.commissions.domain.spiff import spend_budget
 from services.commissions.domain.statement import Statement, fixed_by
 from shared.clock import parse_instant
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "commissions"
 Step = dict[str, Any]
+GRACE = timedelta(hours=24)
+_WHO = ("owner", "splits", "overlays")
 
 
 class _Yaml12(yaml.SafeLoader):
@@ -51,10 +55,21 @@ def load_yaml(text: str) -> dict[str, Any]:
     return found
 
 
-def golden_cases() -> Iterator[tuple[str, dict[str, Any], Step]]:
-    """(name, plan documents by name, case) of every golden file."""
+EVERYTHING = frozenset(
+    {"payments", "activities", "scores", "kpis", "target_pay", "draws", "floors", "carried_caps",
+     "clawbacks", "budgets", "managers", "component_conditions"}
+)  # fmt: skip
+"""What a case may need of its runner besides deals, invoices, rates, quotas and closes."""
+
+
+def golden_cases(
+    can: frozenset[str] = frozenset(),
+) -> Iterator[tuple[str, dict[str, Any], Step]]:
+    """(name, plan documents by name, case) of every golden case that a runner can run."""
     for path in sorted(GOLDEN.glob("*.yaml")):
         document = load_yaml(path.read_text())
+        if not can.issuperset(document.get("needs", [])):
+            continue
         for case in document["cases"]:
             yield f"{path.stem}: {case['name']}", document["plans"], case
 
@@ -80,6 +95,12 @@ class World:
     rates: list[Step]
     deals: dict[str, dict[str, Step]] = field(default_factory=dict)
     invoices: dict[str, Step] = field(default_factory=dict)
+    payments: dict[str, Step] = field(default_factory=dict)
+    activities: dict[str, Step] = field(default_factory=dict)
+    scores: dict[str, Step] = field(default_factory=dict)
+    kpis: dict[tuple[str, str, str], Step] = field(default_factory=dict)
+    managers: dict[str, str] = field(default_factory=dict)
+    until: date | None = None
     closed_before: date | None = None
     fixed: dict[tuple[str, str], list[FixedStatement]] = field(default_factory=dict)
     totals: dict[tuple[str, str, str], Decimal] = field(default_factory=dict)
@@ -96,6 +117,8 @@ class World:
             [_assignment(entry) for entry in case["assignments"]],
             list(case.get("quotas", [])),
             list(case.get("rates", [])),
+            managers=dict(case.get("managers", {})),
+            until=date.fromisoformat(case["until"]) if "until" in case else None,
         )
 
     def arrive(self, step: Step) -> None:
@@ -105,6 +128,15 @@ class World:
             self.deals.setdefault(fact["id"], {})[fact["at"]] = fact
         elif "invoice" in step:
             self.invoices[step["invoice"]["id"]] = step["invoice"]
+        elif "payment" in step:
+            self.payments[step["payment"]["id"]] = step["payment"]
+        elif "activity" in step:
+            self.activities[step["activity"]["id"]] = step["activity"]
+        elif "score" in step:
+            self.scores[step["score"]["objective"]] = step["score"]
+        elif "kpi" in step:
+            fact = step["kpi"]
+            self.kpis[fact["kpi"], fact["payee"], fact["day"]] = fact
         elif "rate" in step:
             self.rates.append(step["rate"])
         elif "quota" in step:
@@ -122,30 +154,57 @@ class World:
         self.closed_before = period.end
 
     def events(self) -> list[CreditEvent]:
-        """Won deals that are still won, and invoices."""
+        """Stays in won, invoices, payments, activities and scores."""
         found = []
         for deal_id, facts in self.deals.items():
             patches = [facts[at] for at in sorted(facts)]
-            last = _latest(patches)
-            if last.get("status") == "won":
-                won_at = next(patch["at"] for patch in patches if patch.get("status") == "won")
-                found.append(self._won(deal_id, patches, last, last.get("closed_at", won_at)))
+            for number, (began, ended) in enumerate(_stays(patches)):
+                found.append(self._won(deal_id, patches, number, began, ended))
         found.extend(self._issued(invoice) for invoice in self.invoices.values())
+        found.extend(self._received(payment) for payment in self.payments.values())
+        found.extend(_completed(activity) for activity in self.activities.values())
+        found.extend(_scored(score) for score in self.scores.values())
         return found
 
-    def _won(self, deal_id: str, patches: list[Step], last: Step, instant: str) -> CreditEvent:
+    def _won(
+        self, deal_id: str, patches: list[Step], number: int, began: str, ended: str | None
+    ) -> CreditEvent:
+        last = _latest(patches)
+        amounts = [p["amount"] for p in patches if "amount" in p and (not ended or p["at"] < ended)]
+        instant = last.get("closed_at", began)
+        if instant < began or (ended is not None and instant >= ended):
+            instant = began
+        owner, splits, overlays = (_at(patches, n, instant) for n in _WHO)
         return CreditEvent(
-            key=f"deal:{deal_id}:{instant}",
+            key=f"deal:{deal_id}" + (f"~{number + 1}" if number else ""),
             on=CreditOn.DEAL_WON,
             deal_id=deal_id,
             instant=parse_instant(instant),
-            amount=_decimal(last.get("amount")),
+            amount=_decimal(amounts[-1] if amounts else None),
             currency=last.get("currency"),
-            owner=_at(patches, "owner", instant),
-            splits=tuple((_at(patches, "splits", instant) or {}).items()),
-            overlays=tuple((_at(patches, "overlays", instant) or {}).items()),
-            fields={"deal": {"type": last.get("type")}},
+            owner=owner,
+            splits=tuple((splits or {}).items()),
+            overlays=tuple((overlays or {}).items()),
+            fields={"deal": {"type": last.get("type"), "product": last.get("product")}},
             source_ids=tuple(f"{deal_id}@{patch['at']}" for patch in patches),
+            cancelled_at=None if ended is None else parse_instant(ended),
+            cash=tuple(_cash(p) for p in self.payments.values() if p.get("deal") == deal_id),
+            managers=tuple(self.managers.items()),
+        )
+
+    def _received(self, payment: Step) -> CreditEvent:
+        facts = self.deals.get(payment.get("deal", ""), {})
+        patches = [facts[at] for at in sorted(facts)]
+        return CreditEvent(
+            key=f"payment:{payment['id']}",
+            on=CreditOn.PAYMENT_RECEIVED,
+            deal_id=payment.get("deal", ""),
+            instant=parse_instant(payment["received_at"]),
+            amount=Decimal(payment["amount"]),
+            currency=payment["currency"],
+            owner=_at(patches, "owner", payment["received_at"]),
+            managers=tuple(self.managers.items()),
+            source_ids=(f"{payment['id']}@{payment['at']}",),
         )
 
     def _issued(self, invoice: Step) -> CreditEvent:
@@ -163,6 +222,10 @@ class World:
             owner=_at(patches, "owner", instant),
             fields={"invoice": {"credit_note": note}},
             source_ids=(f"{invoice['id']}@{invoice['at']}",),
+            cash=tuple(
+                _cash(p) for p in self.payments.values() if p.get("invoice") == invoice["id"]
+            ),
+            managers=tuple(self.managers.items()),
         )
 
     def book(self) -> RateBook:
@@ -216,9 +279,32 @@ class World:
                         ],
                         closed_before=self.closed_before,
                         fixed=self.fixed.get((payee, plan_id), []),
+                        gates=self._gates(payee),
+                        grants=self._grants(self.plans[plan_id], credits_),
+                        until=self.until,
                     )
                 )
             )
+        return found
+
+    def _gates(self, payee: str) -> dict[str, list[KpiFact]]:
+        found: dict[str, list[KpiFact]] = {}
+        for fact in self.kpis.values():
+            if fact["payee"] == payee:
+                value = KpiFact(
+                    date.fromisoformat(fact["day"]), Decimal(fact["value"]), fact["day"]
+                )
+                found.setdefault(fact["kpi"], []).append(value)
+        return found
+
+    @staticmethod
+    def _grants(plan: Plan, credits_: Iterable[Credit]) -> dict[str, Grant]:
+        """The budgets of a plan, shared among all payees."""
+        found: dict[str, Grant] = {}
+        own = [c for c in credits_ if c.plan_id == plan.id and c.converted is not None]
+        for component_id in {c.id for version in plan.versions for c in version.components}:
+            mine = [c for c in own if c.component_id == component_id]
+            found |= spend_budget(plan, component_id, mine)
         return found
 
     def exceptions(self) -> list[CreditException]:
@@ -273,6 +359,65 @@ def _at(patches: list[Step], name: str, instant: str) -> Any:  # noqa: ANN401 - 
     return stated[0][1] if stated else None
 
 
+def _stays(patches: list[Step]) -> list[tuple[str, str | None]]:
+    """(began, ended) of each stay in won; breaks of up to 24 hours are none."""
+    found: list[tuple[str, str | None]] = []
+    for patch in patches:
+        if patch.get("status") == "won":
+            ended = found[-1][1] if found else patch["at"]
+            if ended is None:
+                continue
+            if found and parse_instant(patch["at"]) - parse_instant(ended) <= GRACE:
+                found[-1] = (found[-1][0], None)
+            else:
+                found.append((patch["at"], None))
+        elif "status" in patch and found and found[-1][1] is None:
+            found[-1] = (found[-1][0], patch["at"])
+    return found
+
+
+def _cash(payment: Step) -> Cash:
+    instant = parse_instant(payment["received_at"])
+    return Cash(payment["id"], instant, Decimal(payment["amount"]), payment["currency"])
+
+
+def _completed(activity: Step) -> CreditEvent:
+    return CreditEvent(
+        key=f"activity:{activity['id']}",
+        on=CreditOn.ACTIVITY_COMPLETED,
+        deal_id=activity.get("deal", ""),
+        instant=parse_instant(activity["completed_at"]),
+        amount=None,
+        currency=None,
+        owner=activity["owner"],
+        fields={"activity": {"kind": activity["kind"]}},
+        source_ids=(f"{activity['id']}@{activity['at']}",),
+    )
+
+
+def _scored(score: Step) -> CreditEvent:
+    value = Decimal(score["score"].removesuffix("%")).scaleb(-2)
+    return CreditEvent(
+        key=f"objective:{score['objective']}:{score['payee']}",
+        on=CreditOn.OBJECTIVE_SCORED,
+        deal_id="",
+        instant=parse_instant(score["at"]),
+        amount=value,
+        currency=None,
+        owner=score["payee"],
+        fields={"objective": {"id": score["objective"]}},
+        source_ids=(f"{score['objective']}@{score['at']}",),
+    )
+
+
+def _percent(text: str) -> Decimal:
+    return Decimal(text.removesuffix("%")).scaleb(-2)
+
+
+def _days(entry: Step) -> DayRange:
+    return DayRange(date.fromisoformat(entry["from"]), date.fromisoformat(entry["to"]))
+
+
 def _assignment(entry: Step) -> Assignment:
     quota: Mapping[str, str] = entry.get("quota", {})
     last = entry.get("to")
@@ -284,4 +429,7 @@ def _assignment(entry: Step) -> Assignment:
         ),
         quota=tuple((name, Decimal(amount)) for name, amount in quota.items()),
         payout_currency=entry.get("payout_currency"),
+        target_pay=_decimal(entry.get("target_pay")),
+        ramp=tuple(_percent(share) for share in entry.get("ramp", [])),
+        leave=tuple(_days(away) for away in entry.get("leave", [])),
     )

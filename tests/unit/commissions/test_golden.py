@@ -12,27 +12,13 @@ from services.commissions.domain.rating import Line
 from services.commissions.domain.sheet import Sheet
 from services.commissions.domain.statement import Statement
 from tests.unit.commissions.checker import check_statement
-from tests.unit.commissions.history import Step, World, arrivals, golden_cases
+from tests.unit.commissions.history import EVERYTHING, Step, World, arrivals, golden_cases
 
-CASES = list(golden_cases())
-WANTED_RULES = [
-    "G01",
-    "G02",
-    "G03",
-    "G04",
-    "G05",
-    "G06",
-    "G10",
-    "G11",
-    "G15",
-    "G17",
-    "G18",
-    "G19",
-    "G20",
-    "G25",
-    "G26",
-    "G32",
-]
+CASES = list(golden_cases(EVERYTHING))
+ELSEWHERE = {16, 27, 28}
+"""Quotas are prorated by metrics, costs capitalised by the ledger, and lint tells of G28."""
+
+WANTED_RULES = [f"G{number:02}" for number in range(1, 35) if number not in ELSEWHERE]
 
 
 def test_every_rule_has_its_file() -> None:
@@ -82,6 +68,8 @@ def _same_statement(world: World, found: Statement, sheet: Sheet, wanted: Step) 
         "difference": found.difference,
         "carry": found.carry_out,
         "payable": found.payable,
+        "held_pay": found.held_pay,
+        "draw_balance": found.draw.balance_out if found.draw else Decimal(0),
         "change": found.own - world.totals.get(place, Decimal(0)),
     }
     for name, amount in amounts.items():

@@ -68,6 +68,7 @@ def test_a_whole_document_is_read() -> None:
     assert plan.max_recovery == Decimal("0.5")
     assert plan.rounding.mode == "half_even"
     assert plan.rounding.at is RoundAt.LINE
+    assert part.rates is not None
     assert [tier.lower for tier in part.rates.tiers] == [Decimal(0), Decimal("0.5")]
     assert part.cap is not None
     assert part.cap.per is CapScope.MEASURE
@@ -86,9 +87,13 @@ def test_the_hash_follows_the_meaning() -> None:
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
-        ({"draw": {"amount": 4000}}, "/draw"),
-        ({"proration": "calendar_days"}, "/proration"),
-        ({"cap": {"amount": 1, "per": "year", "excess": "carry"}}, "/cap/excess"),
+        ({"draw": {"amount": 4000}}, "/draw/recoverable"),
+        ({"draw": {"amount": 4000, "recoverable": "yes"}}, "/draw/recoverable"),
+        ({"draw": {"amount": 4000, "recoverable": True, "from": "soon"}}, "/draw/from"),
+        ({"draw": {"amount": 4000, "recoverable": True, "periods": 0}}, "/draw/periods"),
+        ({"draw": {"amount": -1, "recoverable": True}}, "/draw/amount"),
+        ({"proration": "weeks"}, "/proration"),
+        ({"cap": {"amount": 1, "per": "year", "excess": "kept"}}, "/cap/excess"),
         ({"cap": {"attainment": "120%"}}, "/cap/attainment"),
         ({"fx": {"payout": {"table": "ecb", "date": "pay"}}}, "/fx/payout/date"),
         ({"perod": "month"}, "/perod"),
@@ -118,18 +123,36 @@ def test_a_plan_is_refused_at_its_pointer(changes: dict[str, object], pointer: s
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
-        ({"kind": "spiff"}, "kind"),
+        ({"kind": "spiff"}, "rates"),
+        ({"kind": "prize"}, "kind"),
+        ({"kind": "override"}, "credit/to"),
+        ({"kind": "objective"}, "credit/on"),
         ({"pays": {"each": 500}}, "pays"),
-        ({"floor": {"amount": 3000}}, "floor"),
+        ({"rates": None}, "rates"),
+        ({"kind": "spiff", "rates": None, "pays": {"each": 5, "first": 0}}, "pays/first"),
+        ({"kind": "spiff", "rates": None, "pays": {"budget": 5}}, "pays/each"),
+        ({"kind": "spiff", "rates": None, "pays": {"each": 5}}, "quota"),
+        ({"floor": {"amount": 3000, "per": "measure"}}, "floor/per"),
+        ({"floor": 3000}, "floor"),
         ({"release": []}, "release"),
-        ({"clawback": {"window_days": 120}}, "clawback"),
-        ({"gate": {"kpi": "csat"}}, "gate"),
-        ({"objectives": []}, "objectives"),
-        ({"credit": {"on": "payment.received"}}, "credit/on"),
-        ({"credit": {"on": "deal.won", "to": "manager"}}, "credit/to"),
+        ({"release": [{"at": "booking", "share": "40%"}]}, "release"),
+        ({"release": [{"at": "delivery", "share": "100%"}]}, "release/0/at"),
+        ({"clawback": {"window_days": 0, "basis": "line"}}, "clawback/window_days"),
+        ({"clawback": {"window_days": 120}}, "clawback/basis"),
+        ({"clawback": {"window_days": 9, "basis": "line", "method": "steps"}}, "clawback/method"),
+        ({"gate": {"kpi": "csat", "otherwise": "hold"}}, "gate/at_least"),
+        ({"gate": {"kpi": "csat", "at_least": 4}}, "gate/otherwise"),
+        ({"objectives": [{"id": "o", "weight": "90%"}]}, "objectives"),
+        ({"cap": {"attainment": "0%"}}, "cap/attainment"),
+        ({"cap": {"attainment": "120%", "amount": 5}}, "cap/amount"),
+        ({"cap": {"amount": 1, "per": "deal", "excess": "carry"}}, "cap/excess"),
+        ({"credit": {"on": "payment.recieved"}}, "credit/on"),
+        ({"credit": {"on": "objective.scored"}}, "credit/on"),
+        ({"credit": {"on": "activity.completed", "to": "splits"}}, "credit/to"),
         ({"credit": {"on": "deal.won", "when": "deal.amout > 0"}}, "credit/when"),
         ({"credit": {"on": "deal.won", "amount": "deal.type"}}, "credit/amount"),
-        ({"rates": {"method": "curve", "over": "attainment", "points": []}}, "rates/method"),
+        ({"rates": {"method": "curve", "over": "attainment", "points": []}}, "rates/points"),
+        ({"rates": {"method": "curve", "over": "amount", "points": []}}, "rates/over"),
         ({"rates": {"method": "flat", "rate": "6%", "over": "amount"}}, "rates/over"),
         ({"rates": {"method": "flat", "rate": 0.06}}, "rates/rate"),
         ({"quota": None}, "quota"),
@@ -146,7 +169,8 @@ def test_a_component_is_refused_at_its_pointer(changes: dict[str, object], point
         ([{"from": "10%", "rate": "4%"}], "0/from"),
         ([{"from": "0%", "rate": "4%"}, {"from": "0%", "rate": "5%"}], "1/from"),
         ([{"from": "0%", "rate": "4%"}, {"from": 50, "rate": "5%"}], "1/from"),
-        ([{"from": "0%", "rate": "1x"}], "0/rate"),
+        ([{"from": "0%", "rate": "1x"}, {"from": "50%", "rate": "8%"}], ""),
+        ([{"from": "0%", "rate": "x"}], "0/rate"),
         ([{"from": "0%", "rate": "4%", "upto": "50%"}], "0/upto"),
         ([], ""),
     ],
@@ -157,8 +181,14 @@ def test_a_table_is_refused_at_its_pointer(tiers: list[object], pointer: str) ->
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    found = problems(component(kind="spiff", gate={}) | {"draw": {}, "time_zone": "X/Y"})
-    assert set(found) == {"/draw", "/time_zone", "/components/0/kind", "/components/0/gate"}
+    found = problems(component(kind="prize", floor={}) | {"draw": {}, "time_zone": "X/Y"})
+    assert set(found) == {
+        "/draw/amount",
+        "/draw/recoverable",
+        "/time_zone",
+        "/components/0/kind",
+        "/components/0/floor/amount",
+    }
 
 
 def test_measures_and_tables_must_exist_where_they_are_known() -> None:

@@ -86,9 +86,10 @@ def test_tiers(amount: str, method: str, paid: str) -> None:
     assert total(document, won("2025-01-05", amount), quota="200000") == Fraction(paid)
 
 
-@pytest.mark.parametrize(
-    ("attainment", "paid"), [("49.99", 0), ("50", 3_000), ("92", 10_080), ("112", 15_600), ("160", 24_000)]
-)  # fmt: skip
+CURVE = [("49.99", 0), ("50", 3_000), ("92", 10_080), ("112", 15_600), ("160", 24_000)]
+
+
+@pytest.mark.parametrize(("attainment", "paid"), CURVE)
 def test_a_curve(attainment: str, paid: int) -> None:
     points = {"50%": "25%", "80%": "60%", "100%": "100%", "120%": "150%", "140%": "200%"}
     laid = [{"at": place, "pays": pays} for place, pays in points.items()]
@@ -140,9 +141,7 @@ def test_draws(recoverable: bool, paid: list[int], balances: list[int]) -> None:
 def test_a_clawback_by_line(kept: int, taken: int) -> None:
     terms = {"clawback": {"window_days": 120, "method": "linear", "basis": "line"}}
     rates = {"rates": {"method": "flat", "rate": "100%"}}
-    cancelled = datetime.fromordinal(date(2025, 1, 5).toordinal() + kept).replace(
-        tzinfo=UTC, hour=18
-    )
+    cancelled = at("2025-01-05") + timedelta(days=kept, hours=6)
     deal = won("2025-01-05", "4800", cancelled_at=cancelled)
     found = total(plan(component(**rates, **terms)), deal, until=date(2025, 12, 1))
     assert found == 4_800 - taken
