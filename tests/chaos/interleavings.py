@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.db.pool import Connection, Pool, create_pool
 from shared.events.catalogue import topics
@@ -145,6 +146,17 @@ async def ground(url: str, bootstrap: str, prefix: str) -> AsyncIterator[Ground]
         yield Ground(url, bootstrap, prefix, pool)
     finally:
         await pool.close()
+        await _forget_topics(bootstrap, prefix)
+
+
+async def _forget_topics(bootstrap: str, prefix: str) -> None:
+    """A broker with thousands of partitions of past scenarios slows down those to come."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(topics(prefix)))
+    finally:
+        await admin.close()
 
 
 @asynccontextmanager
@@ -344,7 +356,9 @@ async def one_refused_record(on: Ground) -> None:
 async def late_commit_in_the_outbox(on: Ground) -> None:
     """A row with a lower id commits after one with a higher id was published."""
     stop = asyncio.Event()
-    relay = asyncio.create_task(Relay(on.pool, on.bootstrap, on.prefix, "paid_deals").run(stop))
+    telemetry = Telemetry("paid_deals")
+    made = Relay(on.pool, on.bootstrap, on.prefix, "paid_deals", telemetry)
+    relay = asyncio.create_task(made.run(stop))
     try:
         async with on.pool.acquire() as slow, slow.transaction():
             await add_to_outbox(slow, "crm.deals", [fact("deal", "a:b:1", 1, owner="ana")])
@@ -355,6 +369,16 @@ async def late_commit_in_the_outbox(on: Ground) -> None:
     finally:
         stop.set()
         await relay
+    assert _published(telemetry) == 2
+
+
+def _published(telemetry: Telemetry) -> float:
+    return sum(
+        sample.value
+        for family in telemetry.outbox_published.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    )
 
 
 async def _until_published(on: Ground, count: int) -> None:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+from bisect import insort
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import asyncpg
 
+from services.commissions import checklist, close
+from services.commissions.domain import exchange
+from services.commissions.domain.exchange import RateRow
+from services.ingest.publisher import KafkaLane
 from shared.db.pool import Connection
 from shared.facts import settle
+from shared.facts.record import Record, Statement
 from shared.facts.settle import LockedRoot, Settled, Settler
+from shared.money import quantise
 from shared.runtime import consume, relay
 from shared.runtime.consume import Consumer, Message
-from tests.chaos import interleavings
+from shared.runtime.failpoints import failpoint
+from shared.runtime.relay import Relay
+from tests.chaos import interleavings, promises
 from tests.chaos.interleavings import Ground
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
 
 Plant = Callable[[], Any]
 
@@ -167,6 +181,93 @@ def _cursor_outbox() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _marked_before_it_is_sent() -> Iterator[None]:
+    async def publish(self: Relay, connection: Connection, producer: AIOKafkaProducer) -> int:
+        rows = await connection.fetch(relay.UNPUBLISHED, relay.BATCH_ROWS)
+        await connection.execute(
+            "UPDATE outbox SET published_at = now() WHERE id = ANY($1::bigint[])",
+            [row["id"] for row in rows],
+        )
+        if rows:
+            await failpoint("relay.read")
+        for row in rows:
+            await producer.send_and_wait(
+                self.topic_prefix + row["topic"], key=row["key"], value=row["value"]
+            )
+        return len(rows)
+
+    with patch.object(Relay, "_publish", publish):
+        yield
+
+
+@contextmanager
+def _acknowledged_before_kafka() -> Iterator[None]:
+    genuine = KafkaLane.send
+    sending: set[asyncio.Task[bool]] = set()
+
+    async def send(self: KafkaLane, messages: Sequence[Any]) -> bool:
+        if not self.is_open:
+            return False
+        sending.add(asyncio.create_task(genuine(self, messages)))
+        await asyncio.sleep(0)
+        return True
+
+    with patch.object(KafkaLane, "send", send):
+        yield
+
+
+@contextmanager
+def _summarising_fold() -> Iterator[None]:
+    genuine = Record._keep
+
+    def keep(self: Record, name: str, said: Statement) -> bool:
+        before = [known for known in self.history.get(name, ()) if known.rank < said.rank]
+        if before and before[-1].value == said.value:
+            return False
+        return genuine(self, name, said)
+
+    with patch.object(Record, "_keep", keep):
+        yield
+
+
+@contextmanager
+def _unsealed_duplicate() -> Iterator[None]:
+    def keep(self: Record, name: str, said: Statement) -> bool:
+        insort(self.history.setdefault(name, []), said, key=lambda known: known.rank)
+        return True
+
+    with patch.object(Record, "_keep", keep):
+        yield
+
+
+@contextmanager
+def _float_in_a_rate() -> Iterator[None]:
+    def multiply(amount: Decimal, row: RateRow) -> Decimal:
+        return quantise(Decimal(float(amount) * float(row.rate)))
+
+    with patch.object(exchange, "converted", multiply):
+        yield
+
+
+@contextmanager
+def _close_without_log_ends() -> Iterator[None]:
+    async def passed(*_given: object) -> bool:
+        return True
+
+    with patch.object(close, "_has_passed", passed):
+        yield
+
+
+@contextmanager
+def _close_without_marks() -> Iterator[None]:
+    async def quiet(_tx: object) -> bool:
+        return True
+
+    with patch.object(close, "is_quiet", quiet), patch.object(checklist, "is_quiet", quiet):
+        yield
+
+
 PLANTED: tuple[PlantedBug, ...] = (
     PlantedBug(
         "no fence",
@@ -228,4 +329,64 @@ PLANTED: tuple[PlantedBug, ...] = (
         _cursor_outbox,
         interleavings.late_commit_in_the_outbox,
     ),
+    PlantedBug(
+        "marked before it is sent",
+        "the relay marks a row as published before Kafka has it",
+        _marked_before_it_is_sent,
+        promises.relay_dies_before_it_sends,
+    ),
+    PlantedBug(
+        "acknowledged before Kafka",
+        "ingest answers before the broker has acknowledged",
+        _acknowledged_before_kafka,
+        promises.broker_goes_silent,
+    ),
+    PlantedBug(
+        "summarising fold",
+        "the fold keeps changes of a value and not what was said",
+        _summarising_fold,
+        promises.facts_in_every_order,
+    ),
+    PlantedBug(
+        "unsealed duplicate",
+        "a repeated fact is not known again",
+        _unsealed_duplicate,
+        promises.the_same_fact_again,
+    ),
+    PlantedBug(
+        "float in a rate",
+        "an exchange rate goes through a binary fraction",
+        _float_in_a_rate,
+        promises.an_amount_at_a_rate,
+    ),
+    PlantedBug(
+        "close without waiting",
+        "a close does not wait until the log is read to its end",
+        _close_without_log_ends,
+        promises.close_with_facts_on_the_log,
+    ),
+    PlantedBug(
+        "close with marks",
+        "a close does not wait until every root is settled",
+        _close_without_marks,
+        promises.close_with_a_mark_waiting,
+    ),
 )
+
+BUGS: Mapping[str, PlantedBug] = {bug.name: bug for bug in PLANTED}
+"""Every planted bug by its name."""
+
+
+async def caught(bug: PlantedBug, *, url: str, bootstrap: str, prefix: str) -> bool:
+    """Plant `bug` and run its scenario; whether the scenario noticed.
+
+    url: an administrator's, of a database whose schemas `paid_deals` and `commissions` may be
+    dropped. prefix: of topics that nobody else uses; one of its own for each call.
+    """
+    async with interleavings.ground(url, bootstrap, prefix) as on:
+        try:
+            with bug.plant():
+                await bug.scenario(on)
+        except AssertionError:
+            return True
+    return False
