@@ -12,11 +12,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from deploy.demo.story import DEFAULT_SCALE
+from tests.bench.batch import batch
+from tests.bench.freshness import freshness
 from tests.bench.growth import growth
 from tests.bench.lab import Lab
+from tests.bench.peers import asked_for, peers
 from tests.bench.report import RESULTS, Result, table, write
 from tests.bench.throughput import commissions, metrics
 from tests.bench.webhooks import webhooks
+from tests.bench.year import memory, reads
 from tests.support.stack import servers
 
 FEW = 10_000
@@ -30,21 +35,29 @@ def measurements(options: argparse.Namespace) -> Mapping[str, Measurement]:
     """Every measurement by name, as small or as large as `options` say."""
     seed, quick = options.seed, options.quick
     scale = 0.2 if quick else 1.0
-    many = options.deals or (3_000 if quick else MANY)
+    year_scale = 0.05 if quick else DEFAULT_SCALE
+    many = options.deals or [3_000 if quick else MANY]
     grown = partial(
         growth,
         seed=seed,
-        few=min(1_000 if quick else FEW, many),
+        few=min(1_000 if quick else FEW, *many),
         many=many,
-        events=12_000 if quick else 20_000,
+        events=6_000 if quick else 20_000,
     )
-    return {
+    known: dict[str, Measurement] = {
         "metrics": partial(metrics, seed=seed, scale=scale),
         "commissions": partial(commissions, seed=seed, scale=scale),
         "growth-metrics": partial(grown, service="metrics"),
         "growth-commissions": partial(grown, service="commissions"),
-        "webhooks": partial(webhooks, round_s=2.0 if quick else 5.0),
+        "webhooks": partial(webhooks, round_s=1.0 if quick else 5.0),
+        "batch": partial(batch, seed=seed, round_s=1.0 if quick else 5.0),
+        "freshness": partial(freshness, seed=seed, duration_s=5.0 if quick else 30.0),
+        "reads": partial(reads, seed=seed, scale=year_scale, count=200 if quick else 2_000),
+        "memory": partial(memory, seed=seed, scale=year_scale, count=200 if quick else 2_000),
     }
+    if asked_for():
+        known["peers"] = partial(peers, seed=seed, scale=0.5 if quick else 4.0)
+    return known
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,7 +94,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", default="", help="names of measurements, separated by commas")
     parser.add_argument("--quick", action="store_true", help="small: does it work, not how fast")
-    parser.add_argument("--deals", type=int, help=f"the larger size of growth; {MANY:,}")
+    parser.add_argument(
+        "--deals",
+        type=_sizes,
+        metavar="N[,N]",
+        help=f"the larger sizes of growth, beside {FEW:,}; {MANY}",
+    )
     parser.add_argument("--seed", type=int, default=1, help="another seed is other traffic")
     parser.add_argument(
         "--profile",
@@ -90,6 +108,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         help="leave <service>.pstats of the consumers there; the figures are then worthless",
     )
     return parser.parse_args(arguments)
+
+
+def _sizes(text: str) -> list[int]:
+    return [int(size) for size in text.split(",")]
 
 
 if __name__ == "__main__":

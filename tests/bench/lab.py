@@ -9,24 +9,27 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from deploy.embedded.ports import LOOPBACK, free_port
 from deploy.embedded.services import ROOT, Infrastructure, environment, is_ready, role_url
 from shared.db.migrate import upgrade
 from shared.db.roles import create_roles
-from shared.events.catalogue import topics
+from shared.events.catalogue import PARTITIONS, topics
 from shared.http.auth import Role
 from shared.http.keys import generate_key_pair, read_private_key, sign_token
-from shared.kafka.clients import ensure_topics, make_producer
+from shared.kafka.clients import ensure_topics, make_producer, stop_quietly
+from tests.bench.report import Result
 from tests.bench.traffic import YEAR_END, Record
 from tests.support.stack import Servers, fresh_database
 
@@ -39,6 +42,10 @@ STILL_S = 120.0
 PASSWORD = "only-in-measurements"
 AHEAD = 5_000
 """Records given to the producer before it is waited for."""
+
+TRANSACTION_MS = 600_000
+CLAIMED_S = 0.5
+"""Consumers have shared the partitions among them when no claim changed for so long."""
 
 CLOCK_HZ = os.sysconf("SC_CLK_TCK")
 
@@ -71,16 +78,35 @@ class Span:
         return 1_000 * (self.consumer_cpu_s + self.database_cpu_s) / self.events
 
 
+Place = tuple[str, int]
+"""A topic without prefix, and a partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Records that lie in the logs. ends: by partition that has any, the offset after the last."""
+
+    count: int
+    ends: Mapping[Place, int]
+
+    def left(self, positions: Mapping[Place, int]) -> int:
+        """How many of them a reader at these positions still has before it."""
+        behind = sum(max(0, end - positions.get(p, 0)) for p, end in self.ends.items())
+        return min(self.count, behind)
+
+
 @dataclass(slots=True)
 class Lab:
     """Where measurements run. folder: for keys and logs of this run.
 
-    profiles: a folder in which consumers leave what cProfile saw of their last run, if any.
+    profiles: a folder in which consumers leave what cProfile saw of their last run, if any. year:
+    what was measured at the end of the company's year, which takes long to live through.
     """
 
     servers: Servers
     folder: Path
     profiles: Path | None = None
+    year: dict[str, list[Result]] = field(default_factory=dict)
     _secrets: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -113,21 +139,75 @@ class Lab:
             finally:
                 await admin.close()
 
-    async def produce(self, prefix: str, records: Iterable[Record]) -> int:
-        """Send `records`; how many they were."""
-        producer = make_producer(self.bootstrap, client_id="bench")
+    async def produce(self, prefix: str, records: Iterable[Record]) -> Produced:
+        """Send `records`, which can be read as soon as they are written."""
+        return await self._produce(
+            prefix, records, make_producer(self.bootstrap, client_id="bench")
+        )
+
+    async def produce_at_once(
+        self, prefix: str, records: Iterable[Record], before: Callable[[], None]
+    ) -> Produced:
+        """Send `records` in one transaction: nobody reads any before all of them can be read.
+
+        before: called when only the commit is left.
+        """
+        return await self._produce(prefix, records, self._transactional(), before)
+
+    async def _produce(
+        self,
+        prefix: str,
+        records: Iterable[Record],
+        producer: AIOKafkaProducer,
+        before: Callable[[], None] | None = None,
+    ) -> Produced:
+        old = await self._ends(prefix, PARTITIONS)
         await producer.start()
         count = 0
+        named = set()
         try:
+            if before is not None:
+                await producer.begin_transaction()
             for record in records:
                 await producer.send(prefix + record.topic, key=record.key, value=record.value)
+                named.add(record.topic)
                 count += 1
                 if count % AHEAD == 0:
                     await producer.flush()
             await producer.flush()
+            if before is not None:
+                before()
+                await producer.commit_transaction()
         finally:
             await producer.stop()
-        return count
+        new = await self._ends(prefix, named)
+        # A transaction ends with a record of its own in each partition, which nobody is given.
+        last = 0 if before is None else 1
+        return Produced(
+            count, {place: end - last for place, end in new.items() if end != old[place]}
+        )
+
+    def _transactional(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            transactional_id=f"bench-{secrets.token_hex(4)}",
+            transaction_timeout_ms=TRANSACTION_MS,
+            acks="all",
+            linger_ms=2,
+            max_batch_size=262_144,
+            compression_type="lz4",
+        )
+
+    async def _ends(self, prefix: str, named: Iterable[str]) -> dict[Place, int]:
+        """Where the logs of topics end, by topic (without prefix) and partition."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap)
+        await consumer.start()
+        try:
+            places = [(topic, number) for topic in named for number in range(PARTITIONS[topic])]
+            ends = await consumer.end_offsets([TopicPartition(prefix + t, n) for t, n in places])
+        finally:
+            await stop_quietly(consumer)
+        return {(tp.topic.removeprefix(prefix), tp.partition): end for tp, end in ends.items()}
 
     @asynccontextmanager
     async def service(self, name: str, prefix: str) -> AsyncIterator[Bench]:
@@ -140,15 +220,18 @@ class Lab:
             await create_roles(database, {name: password})
             await asyncio.to_thread(upgrade, name, role_url(database, name, password))
             key = self._secrets.setdefault("key", _encryption_key())
-            clock = {f"ATTAIN_{name.upper()}_CLOCK": "external"} if name != "ingest" else {}
-            told = Infrastructure(
+            prefixed = f"ATTAIN_{name.upper()}_"
+            clock = {f"{prefixed}CLOCK": "external"} if name != "ingest" else {}
+            # A static member that was stopped keeps its partitions from the next run for a while.
+            told = {f"{prefixed}LOG_LEVEL": "warning", f"{prefixed}STATIC_MEMBER": "false"}
+            infrastructure = Infrastructure(
                 database_url=database,
                 role_passwords={name: password},
                 kafka_bootstrap=self.bootstrap,
                 jwks_path=self.folder / "jwks.json",
                 topic_prefix=prefix,
                 secrets_key=key,
-                more={name: {**clock, f"ATTAIN_{name.upper()}_LOG_LEVEL": "warning"}},
+                more={name: {**clock, **told}},
             )
             connection = await asyncpg.connect(database, server_settings={"search_path": name})
             try:
@@ -156,7 +239,7 @@ class Lab:
                     await connection.execute(
                         "INSERT INTO simulated_clock (instant) VALUES ($1)", YEAR_END
                     )
-                yield Bench(self, name, prefix, told, connection)
+                yield Bench(self, name, prefix, infrastructure, connection)
             finally:
                 await connection.close()
 
@@ -174,7 +257,7 @@ class Lab:
             deadline = time.monotonic() + READY_S
             while not await is_ready(port):
                 if child.poll() is not None or time.monotonic() > deadline:
-                    msg = f"{log} did not start:\n{path.read_text()[-2_000:]}"
+                    msg = f"{log} did not start:\n{self.log_tail(log)}"
                     raise RuntimeError(msg)
                 await asyncio.sleep(0.05)
             yield child.pid
@@ -185,6 +268,10 @@ class Lab:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+    def log_tail(self, log: str) -> str:
+        """The end of what processes of that name have logged."""
+        return (self.folder / f"{log}.log").read_text(errors="replace")[-2_000:]
 
     def database_cpu_s(self) -> float:
         """Processor time of PostgreSQL's processes so far; 0 where it is not ours to look at."""
@@ -220,55 +307,118 @@ class Bench:
         ):
             yield client
 
-    async def consume(self, records: Iterable[Record]) -> Span:
-        """Put `records` on Kafka, then let one consumer process take them up, and time it.
+    @asynccontextmanager
+    async def consumers(self, count: int = 1) -> AsyncIterator[Crew]:
+        """So many consumer processes of one group, once they have shared the partitions."""
+        epochs = await self._epochs()
+        async with AsyncExitStack() as running:
+            # One after the other: a start takes much of a small machine.
+            pids = [await running.enter_async_context(self._consumer()) for _ in range(count)]
+            await self._shared_out(count, epochs)
+            yield Crew(self, pids)
 
-        From the commit of the first batch, which pays for starting, until everything is read and
-        nothing waits to be settled.
-        """
-        before = await self._read()
-        target = before + await self.lab.produce(self.prefix, records)
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[int]:
         port = free_port()
         argv = (sys.executable, *self._profiled(), "-m", f"services.{self.name}", "consumer")
         env = environment(self.name, self.told, port)
         async with self.lab.running(argv, env, f"{self.name}-consumer", port) as pid:
-            first = await self._reach(before + 1)
-            began, cpu, database_cpu = _now(pid, self.lab)
-            await self._reach(target)
-            while await self.connection.fetchval(_WAITING):
-                await asyncio.sleep(LOOK_S)
-            ended, cpu_end, database_end = _now(pid, self.lab)
-        buried = await self.connection.fetchval("SELECT count(*) FROM dead_letter")
-        if buried:
-            msg = f"{self.name} refused {buried} events: the traffic is not what it should be"
-            raise RuntimeError(msg)
-        return Span(target - first, ended - began, cpu_end - cpu, database_end - database_cpu)
+            yield pid
+
+    async def _shared_out(self, consumers: int, epochs_before: int) -> None:
+        """Wait until so many members share the partitions, and no claim changes any more."""
+        seen, since, deadline = epochs_before, time.monotonic(), time.monotonic() + STILL_S
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.lab.bootstrap)
+        await admin.start()
+        try:
+            while seen == epochs_before or time.monotonic() - since < CLAIMED_S:
+                epochs = await self._epochs()
+                if epochs != seen or await self._members(admin) != consumers:
+                    seen, since = epochs, time.monotonic()
+                if time.monotonic() > deadline:
+                    msg = f"{self.name}'s consumers do not come to share the partitions"
+                    raise RuntimeError(msg)
+                await asyncio.sleep(0.1)
+        finally:
+            await admin.close()
+
+    async def _members(self, admin: AIOKafkaAdminClient) -> int:
+        """Members of the group while it is stable; 0 while it is not."""
+        try:
+            (answer,) = await admin.describe_consumer_groups([self.prefix + self.name])
+        except KafkaError:  # the group's coordinator is not there yet
+            return 0
+        (_, _, state, _, _, members, *_) = answer.groups[0]
+        return len(members) if state == "Stable" else 0
+
+    async def _epochs(self) -> int:
+        return int(await self.connection.fetchval(_EPOCHS))
 
     def _profiled(self) -> tuple[str, ...]:
         if self.lab.profiles is None:
             return ()
         return ("-m", "cProfile", "-o", str(self.lab.profiles / f"{self.name}.pstats"))
 
-    async def _reach(self, wanted: int) -> int:
-        """Wait until so many events are read; how many are. Raises when nothing moves."""
+
+@dataclass(slots=True)
+class Crew:
+    """The running consumer processes of one service, by their ids."""
+
+    bench: Bench
+    pids: Sequence[int]
+
+    async def load(self, records: Iterable[Record]) -> None:
+        """Let them take up `records` while these are still written; unmeasured."""
+        await self._all_done(await self.bench.lab.produce(self.bench.prefix, records))
+
+    async def consume(self, records: Iterable[Record]) -> Span:
+        """Let them take up `records`, which can all be read in one instant, and time it.
+
+        From that instant until everything is read and nothing waits to be settled.
+        """
+        begun: list[tuple[float, float, float]] = []
+
+        def begin() -> None:
+            begun.append(self._now())
+
+        lab, prefix = self.bench.lab, self.bench.prefix
+        produced = await lab.produce_at_once(prefix, records, begin)
+        await self._all_done(produced)
+        ended, cpu_end, database_end = self._now()
+        ((began, cpu, database_cpu),) = begun
+        return Span(produced.count, ended - began, cpu_end - cpu, database_end - database_cpu)
+
+    def _now(self) -> tuple[float, float, float]:
+        consumers = sum(map(cpu_s, self.pids))
+        return time.monotonic(), consumers, self.bench.lab.database_cpu_s()
+
+    async def _all_done(self, produced: Produced) -> None:
+        """Wait until all is read and settled. Raises for dead letters, and at a standstill."""
         seen, since = -1, time.monotonic()
-        while (read := await self._read()) < wanted:
-            if read != seen:
-                seen, since = read, time.monotonic()
+        while left := produced.left(await self._positions()):
+            if left != seen:
+                seen, since = left, time.monotonic()
             elif time.monotonic() - since > STILL_S:
-                msg = f"{self.name} stands at {read} of {wanted} events"
+                log = self.bench.lab.log_tail(f"{self.bench.name}-consumer")
+                msg = f"{self.bench.name} stands still, {left} of {produced.count} to go:\n{log}"
                 raise RuntimeError(msg)
             await asyncio.sleep(LOOK_S)
-        return read
+        while await self.bench.connection.fetchval(_WAITING):
+            await asyncio.sleep(LOOK_S)
+        buried = await self.bench.connection.fetchval("SELECT count(*) FROM dead_letter")
+        if buried:
+            msg = f"{self.bench.name} refused {buried} events: the traffic is not what it should be"
+            raise RuntimeError(msg)
 
-    async def _read(self) -> int:
-        return int(await self.connection.fetchval(_READ))
+    async def _positions(self) -> dict[Place, int]:
+        rows = await self.bench.connection.fetch(
+            "SELECT topic, partition, next_offset FROM consumer_offset"
+        )
+        return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
 
-_READ = (
-    "SELECT coalesce(sum(next_offset) FILTER (WHERE next_offset > 0), 0) FROM consumer_offset "
-    "WHERE topic LIKE 'crm.%' OR topic = 'metrics.targets'"
-)
+_POSITIONS = "SELECT topic, partition, next_offset FROM consumer_offset"
+_EPOCHS = "SELECT coalesce(sum(epoch), 0)::bigint FROM consumer_offset"
 _WAITING = (
     "SELECT EXISTS (SELECT FROM mark) OR EXISTS (SELECT FROM root r, reference_version v "
     "WHERE r.reference_version < v.version)"
@@ -284,10 +434,5 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_HZ
 
 
-def _now(pid: int, lab: Lab) -> tuple[float, float, float]:
-    return time.monotonic(), cpu_s(pid), lab.database_cpu_s()
-
-
 def _encryption_key() -> str:
-
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

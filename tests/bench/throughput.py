@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -15,11 +15,12 @@ from shared.events.catalogue import PARTITIONS, RECORD_KIND_BY_TYPE
 from shared.events.envelope import decode
 from shared.http.auth import Role
 from shared.runtime.consume import BATCH_RECORDS
-from tests.bench.lab import Bench, Lab
-from tests.bench.report import Result, compared
+from tests.bench.lab import Bench, Lab, Span
+from tests.bench.report import Goal, Result, at_least, compared
 from tests.bench.traffic import (
     OF_COMMISSIONS,
     OF_METRICS,
+    Record,
     company_facts,
     quota_facts,
     reference_facts,
@@ -27,6 +28,8 @@ from tests.bench.traffic import (
 from tests.simulator import Company, setup_calls
 
 UNIT = "events/s"
+METRICS_GOAL = at_least(8_000)
+COMMISSIONS_GOAL = at_least(5_000)
 
 THIRD_COMPONENT: Mapping[str, Any] = {
     "id": "every-deal",
@@ -37,44 +40,62 @@ THIRD_COMPONENT: Mapping[str, Any] = {
 
 
 async def metrics(lab: Lab, *, seed: int, scale: float) -> list[Result]:
-    """One consumer process of metrics on a company's year of deals and activities."""
+    """Consumer processes of metrics on a company's year of deals and activities."""
     company = Company.generate(seed, scale)
     records = company_facts(company, OF_METRICS, seed)
-    async with lab.topics() as prefix, lab.service("metrics", prefix) as bench:
-        await bench.consume(reference_facts(company))
-        span = await bench.consume(records)
-        floor = await consume_and_decode(lab, prefix, {record.topic for record in records})
-    named = Result("metrics: consume and decode (floor)", floor, UNIT)
-    return [
-        named,
-        compared("metrics: one consumer process", span.per_second, UNIT, named),
-        Result("metrics: consumer CPU", span.events / span.consumer_cpu_s, "events/CPU-s"),
-        _both("metrics", span.cpu_per_thousand_s),
-    ]
+
+    async def taken_up(consumers: int) -> tuple[Span, float]:
+        async with lab.topics() as prefix, lab.service("metrics", prefix) as bench:
+            async with bench.consumers(consumers) as crew:
+                await crew.load(reference_facts(company))
+                span = await crew.consume(records)
+            return span, await _floor(lab, prefix, records, consumers)
+
+    return await _one_against_two("metrics", taken_up, goal=METRICS_GOAL)
 
 
 async def commissions(lab: Lab, *, seed: int, scale: float) -> list[Result]:
-    """One consumer process of commissions, with plans of three components, on the same deals."""
+    """Consumer processes of commissions, with plans of three components, on the same deals."""
     company = Company.generate(seed, scale)
     records = company_facts(company, OF_COMMISSIONS, seed)
-    async with lab.topics() as prefix, lab.service("commissions", prefix) as bench:
-        async with bench.api() as api:
-            await say(api, lab, _plan_calls(company))
-        await bench.consume([*reference_facts(company), *quota_facts(company.history.quotas)])
-        span = await bench.consume(records)
-        await expect_lines(bench)
-        floor = await consume_and_decode(lab, prefix, {record.topic for record in records})
-    named = Result("commissions: consume and decode (floor)", floor, UNIT)
+
+    async def taken_up(consumers: int) -> tuple[Span, float]:
+        async with lab.topics() as prefix, lab.service("commissions", prefix) as bench:
+            async with bench.api() as api:
+                await say(api, lab, _plan_calls(company))
+            known = [*reference_facts(company), *quota_facts(company.history.quotas)]
+            async with bench.consumers(consumers) as crew:
+                await crew.load(known)
+                span = await crew.consume(records)
+            await expect_lines(bench)
+            return span, await _floor(lab, prefix, records, consumers)
+
+    return await _one_against_two("commissions", taken_up, goal=COMMISSIONS_GOAL)
+
+
+async def _floor(lab: Lab, prefix: str, records: Sequence[Record], consumers: int) -> float:
+    """The floor, once: beside the measurement of one process."""
+    if consumers > 1:
+        return 0.0
+    return await consume_and_decode(lab, prefix, {record.topic for record in records}, len(records))
+
+
+async def _one_against_two(
+    name: str, taken_up: Callable[[int], Awaitable[tuple[Span, float]]], *, goal: Goal
+) -> list[Result]:
+    one, read = await taken_up(1)
+    two, _ = await taken_up(2)
+    floor = Result(f"{name}: consume and decode (floor)", read, UNIT)
+    alone = compared(f"{name}: one consumer process", one.per_second, UNIT, floor, goal=goal)
     return [
-        named,
-        compared("commissions: one consumer process", span.per_second, UNIT, named),
-        Result("commissions: consumer CPU", span.events / span.consumer_cpu_s, "events/CPU-s"),
-        _both("commissions", span.cpu_per_thousand_s),
+        floor,
+        alone,
+        compared(f"{name}: two consumer processes", two.per_second, UNIT, alone),
+        Result(f"{name}: consumer CPU", one.events / one.consumer_cpu_s, "events/CPU-s"),
+        Result(
+            f"{name}: consumer and PostgreSQL CPU", one.cpu_per_thousand_s, "CPU-s/1,000 events"
+        ),
     ]
-
-
-def _both(name: str, cpu_per_thousand_s: float) -> Result:
-    return Result(f"{name}: consumer and PostgreSQL CPU", cpu_per_thousand_s, "CPU-s/1,000 events")
 
 
 def _plan_calls(company: Company) -> Iterable[tuple[str, Mapping[str, Any]]]:
@@ -106,8 +127,11 @@ async def expect_lines(bench: Bench) -> None:
         raise RuntimeError(msg)
 
 
-async def consume_and_decode(lab: Lab, prefix: str, topics: Iterable[str]) -> float:
-    """Events a second when batches are read, and envelopes and data decoded, and no more."""
+async def consume_and_decode(lab: Lab, prefix: str, topics: Iterable[str], wanted: int) -> float:
+    """Events a second when batches are read, and envelopes and data decoded, and no more.
+
+    wanted: how many events there are.
+    """
     decoders = {
         name: msgspec.json.Decoder(kind.model) for name, kind in RECORD_KIND_BY_TYPE.items()
     }
@@ -122,7 +146,6 @@ async def consume_and_decode(lab: Lab, prefix: str, topics: Iterable[str]) -> fl
             for number in range(PARTITIONS[topic])
         ]
         consumer.assign(places)
-        wanted: int = sum((await consumer.end_offsets(places)).values())
         for place in places:
             consumer.seek(place, 0)
         count, began = 0, time.perf_counter()

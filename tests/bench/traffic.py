@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -169,15 +169,31 @@ class Base:
 
     def owner(self, number: int) -> str:
         """The person who owns a deal at first."""
-        return f"rep-{number * 7 % self.reps}"
+        return f"rep-{self._rep(number)}"
+
+    def _rep(self, number: int) -> int:
+        return number * 7 % self.reps
+
+    def latest(self, count: int, before: int, reps: int) -> list[int]:
+        """So many deals with numbers below `before`, the latest, of the first so many reps."""
+        found: list[int] = []
+        for number in range(before - 1, -1, -1):
+            if self._rep(number) < reps:
+                found.append(number)
+                if len(found) == count:
+                    break
+        return found
 
     def load(self) -> Iterator[Record]:
-        """A fact a deal, as an import of what a CRM holds."""
+        """A fact a deal, as an import of what a CRM holds: rep by rep.
+
+        So a batch concerns few reps, and their pay is rated a few times and not in each batch.
+        """
         rng = Random(f"{self.seed}/base")
         first_ms = to_epoch_ms(datetime(YEAR, 1, 3, tzinfo=UTC))
         span_ms = to_epoch_ms(datetime(YEAR, 12, 20, tzinfo=UTC)) - first_ms
         hot_from = self.deals - max(1, round(self.deals * HOT_SHARE))
-        for number in range(self.deals):
+        for number in sorted(range(self.deals), key=self._rep):
             at_ms = first_ms + span_ms * number // self.deals
             fields = self._new(number, at_ms, rng)
             fields["stage"] = _stage(rng, hot=number >= hot_from)
@@ -195,7 +211,7 @@ class Base:
             "created_at": to_text(from_epoch_ms(begins_ms)),
         }
 
-    def updates(self, events: int, hot: range, phase: int) -> Iterator[Record]:
+    def updates(self, events: int, hot: Sequence[int], phase: int) -> Iterator[Record]:
         """Mixed changes of December: nine of ten to the deals that are `hot`."""
         rng = Random(f"{self.seed}/updates/{phase}")
         first_ms = to_epoch_ms(datetime(YEAR, 12, 21, tzinfo=UTC)) + phase * 86_400_000
