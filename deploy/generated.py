@@ -15,6 +15,7 @@ from deploy.grafana.dashboard import dashboard
 from shared.db.roles import SERVICES
 from shared.settings import ServiceSettings, variable
 from shared.telemetry.catalogue import as_markdown
+from shared.telemetry.traces import VARIABLES as TRACES_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Made by `make generated` from the code; do not edit. -->\n\n"
@@ -34,6 +35,18 @@ Each service reads its own variables, or files that are called like them in the 
 `ATTAIN_SECRETS_DIR` names (a variable wins). It does not start while one is missing, misspelt or a
 placeholder, and says which; `python -m services.<name> check-config` only looks.
 
+"""
+
+
+TRACES_INTRODUCTION = """
+## Traces
+
+OpenTelemetry's own variables, the same for every process; see [operations](operations.md#traces).
+Those that its SDK reads besides (`OTEL_EXPORTER_OTLP_HEADERS`, `…_CERTIFICATE`, `…_TIMEOUT`,
+`OTEL_BSP_*`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SDK_DISABLED`) work as well.
+
+| variable | meaning |
+| --- | --- |
 """
 
 
@@ -67,6 +80,8 @@ def settings_page() -> str:
             if name not in common
         }
         parts.append(f"\n## {service}\n\n{_table(own)}")
+    parts.append(TRACES_INTRODUCTION)
+    parts += [f"| `{name}` | {meaning} |\n" for name, meaning in TRACES_VARIABLES.items()]
     return "".join(parts)
 
 

@@ -79,10 +79,10 @@ async def stage(
     mail_record, slack_record = state.root / "mails.jsonl", state.root / "slack.jsonl"
     additions = Additions(
         neighbours={
-            MAIL: _neighbour(MAIL, "tests.support.mail_server", mail_record),
-            SLACK: _neighbour(SLACK, "tests.support.slack_server", slack_record),
+            MAIL: neighbour(MAIL, "tests.support.mail_server", mail_record),
+            SLACK: neighbour(SLACK, "tests.support.slack_server", slack_record),
         },
-        variables=_variables,
+        variables=variables,
         consumers=consumers,
     )
     settings = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
@@ -90,7 +90,9 @@ async def stage(
         yield Stage(stack, mail_record, slack_record)
 
 
-def _neighbour(name: str, module: str, record: Path) -> Callable[[int], ProcessSpec]:
+def neighbour(name: str, module: str, record: Path) -> Callable[[int], ProcessSpec]:
+    """How to run a stand-in that keeps in `record` what it was sent, on a port."""
+
     def on(port: int) -> ProcessSpec:
         async def ready() -> bool:
             return not is_free(port)
@@ -106,7 +108,7 @@ def _neighbour(name: str, module: str, record: Path) -> Callable[[int], ProcessS
     return on
 
 
-def _variables(ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
+def variables(ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
     """The services live in the company's time; notifications know the two local servers."""
     prefix = "ATTAIN_NOTIFICATIONS_"
     return {

@@ -16,6 +16,7 @@ from deploy.embedded.keys import ensure_keys
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.state import State
 from shared.http.keys import LOCAL_AUDIENCE, LOCAL_ISSUER
+from shared.telemetry.traces import VARIABLES as TRACES_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60.0
@@ -179,6 +180,7 @@ def environment(service: str, infrastructure: Infrastructure, port: int) -> dict
         f"{prefix}STATIC_MEMBER": "true",
         f"{prefix}HOST": LOOPBACK,
         f"{prefix}PORT": str(port),
+        **{name: os.environ.get(name, "") for name in TRACES_VARIABLES},
         **own,
         **infrastructure.more.get(service, {}),
     }
