@@ -28,7 +28,7 @@ from tests.integration.commissions.system import (
 from tests.unit.commissions.history import EVERYTHING, Step, arrivals, golden_cases
 
 DEAL = "crm:main:"
-ORDERS = 6
+ORDERS = 4
 """At most so many orders of arrival of one case: the pure engine is given every one."""
 
 

@@ -82,7 +82,7 @@ class RateRow:
 
 @dataclass(frozen=True)
 class Case:
-    """One plan in its versions, and one company. until: the first day that is not looked at."""
+    """One plan in its versions, and one company. until: periods that begin before it have begun."""
 
     plans: Sequence[Document]
     assigned: Sequence[Assigned]

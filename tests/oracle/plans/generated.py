@@ -194,10 +194,12 @@ def limits(draw: Draw, made: Part) -> Part:
     if plain and made["credit"]["to"] in {"owner", "splits"}:
         window = draw(st.sampled_from([60, 120]))
         basis = draw(st.sampled_from(["line", "recompute"]))
-        choices.append({"clawback": {"window_days": window, "method": "linear", "basis": basis}})
-        choices.append(
-            {"release": [{"at": "booking", "share": "40%"}, {"at": "payment", "share": "60%"}]}
-        )
+        # Only few tables can have these, so they are drawn more often there.
+        rare: list[Part] = [
+            {"clawback": {"window_days": window, "method": "linear", "basis": basis}},
+            {"release": [{"at": "booking", "share": "40%"}, {"at": "payment", "share": "60%"}]},
+        ]
+        choices += 4 * rare
     chosen: Part = draw(st.sampled_from(choices))
     return chosen
 

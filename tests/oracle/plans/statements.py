@@ -303,7 +303,7 @@ def _cash_lines(case: Case, lines: list[Line]) -> list[Line]:
             part = min(max(received / Fraction(deal.amount), ZERO), Fraction(1))
             so_far = rounded(line.amount * (booked + at_cash * part), _mode(plan))
             day = max(day_in(cash.at, plan["time_zone"]), line.day)
-            if day < case.until and so_far != released:
+            if so_far != released:
                 made.append(Line(line.component, "release", day, so_far - released, line.credit))
                 released = so_far
     return made
@@ -322,7 +322,7 @@ def _clawbacks(
             continue
         cancelled = day_in(credit.deal.cancelled_at, plan["time_zone"])
         window, kept = int(terms["window_days"]), (cancelled - credit.day).days
-        if kept >= window or cancelled >= case.until:
+        if kept >= window:
             continue
         taken = line.amount
         if terms["basis"] == "recompute":
