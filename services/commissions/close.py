@@ -19,9 +19,10 @@ from services.commissions.domain.periods import Period
 from services.commissions.events import write_events
 from services.commissions.periods import (
     StoredPeriod,
-    check_second_person,
+    check_approver,
     figures_hash,
     save_period,
+    submitted_period,
 )
 from services.commissions.rating import sheet_of
 from services.commissions.reference import ReferenceCache
@@ -166,14 +167,7 @@ async def _has_passed(pool: Pool, ends: Mapping[tuple[str, int], int]) -> bool:
 async def _check(
     tx: Connection | Pool, settings: CommissionsSettings, period: Period, actor: str
 ) -> StoredPeriod:
-    row = await tx.fetchrow("SELECT * FROM period WHERE period = $1", period.label)
-    if row is None or row["state"] == "open":
-        msg = f"period {period.label} has not been submitted; submit it first"
-        raise Refused("period-not-submitted", msg)
-    stored = StoredPeriod.of(row)
-    if stored.state == "closed":
-        msg = f"period {period.label} is closed already, by {stored.closed_by}"
-        raise Refused("period-closed", msg)
+    stored = await submitted_period(tx, period)
     closed_until: date = await tx.fetchval("SELECT day FROM closed_until")
     if period.end <= closed_until:
         msg = f"everything until {closed_until} is closed already"
@@ -188,7 +182,7 @@ async def _check(
         msg = f"period {earlier} is still open and comes first; close it before"
         raise Refused("earlier-period-open", msg)
     if stored.state == "reviewing":
-        await check_second_person(tx, stored, period, actor, one_seat=settings.one_seat)
+        await check_approver(tx, stored, period, actor, one_seat=settings.one_seat)
     elif stored.approved_hash != await figures_hash(tx, period):
         msg = f"the figures of {period.label} have changed since {stored.approved_by} approved them"
         raise Refused("period-changed", f"{msg}; have them approved again")

@@ -48,6 +48,7 @@ from services.commissions.payrun_store import (
 )
 from services.commissions.reference import Reference
 from services.commissions.store import AccountKey, Entry, last_numbers, write_entries
+from services.commissions.two_persons import check_second_person
 from shared.errors import InvalidValue, Refused
 from shared.events.journals import (
     PayRunState,
@@ -242,17 +243,18 @@ async def approve(  # noqa: PLR0913 - what is approved, by whom, under which rul
     if run.hash != hash_:
         msg = f"the lines of pay run {run.id} have hash {run.hash}; look at them again"
         raise Refused("pay-run-changed", msg)
-    if run.made_by == actor and not one_seat:
-        msg = "whoever made a pay run cannot approve it; ask somebody else of finance"
-        raise Refused("same-person", msg)
-    pays_actor = await tx.fetchval(
+    is_own_pay = await tx.fetchval(
         "SELECT EXISTS (SELECT FROM pay_run_line WHERE pay_run_id = $1 AND payee = $2)",
         run.id,
         actor,
     )
-    if pays_actor and not one_seat:
-        msg = "nobody approves their own pay; ask somebody else of finance"
-        raise Refused("own-pay", msg)
+    check_second_person(
+        maker=run.made_by,
+        checker=actor,
+        is_own_pay=is_own_pay,
+        of=f"pay run {run.id}",
+        one_seat=one_seat,
+    )
     return await move(
         tx,
         run,

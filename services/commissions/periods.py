@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from services.commissions.domain.periods import Period
 from services.commissions.events import write_events
+from services.commissions.two_persons import check_second_person
 from shared.errors import Refused
 from shared.events.journals import PERIOD, FixedData, PeriodData, PeriodState
 
@@ -171,15 +172,8 @@ async def approve_period(  # noqa: PLR0913 - what is approved, by whom, under wh
 
     Raises Refused (409): not submitted, by the same person, of own pay, or other figures by now.
     """
-    row = await tx.fetchrow("SELECT * FROM period WHERE period = $1 FOR UPDATE", period.label)
-    if row is None or row["state"] == "open":
-        msg = f"period {period.label} has not been submitted; submit it first"
-        raise Refused("period-not-submitted", msg)
-    stored = StoredPeriod.of(row)
-    if stored.state == "closed":
-        msg = f"period {period.label} is closed already, by {stored.closed_by}"
-        raise Refused("period-closed", msg)
-    await check_second_person(tx, stored, period, actor, one_seat=one_seat)
+    stored = await submitted_period(tx, period, lock=True)
+    await check_approver(tx, stored, period, actor, one_seat=one_seat)
     if hash_ != await figures_hash(tx, period):
         msg = f"the figures of {period.label} have changed since; look at them again"
         raise Refused("period-changed", msg)
@@ -190,23 +184,41 @@ async def approve_period(  # noqa: PLR0913 - what is approved, by whom, under wh
     return approved
 
 
-async def check_second_person(
+async def submitted_period(
+    tx: Connection | Pool, period: Period, *, lock: bool = False
+) -> StoredPeriod:
+    """The period, on its way to being closed. Raises Refused (409): not submitted, or closed."""
+    row = await tx.fetchrow(
+        "SELECT * FROM period WHERE period = $1" + (" FOR UPDATE" if lock else ""),  # noqa: S608
+        period.label,
+    )
+    if row is None or row["state"] == "open":
+        msg = f"period {period.label} has not been submitted; submit it first"
+        raise Refused("period-not-submitted", msg)
+    stored = StoredPeriod.of(row)
+    if stored.state == "closed":
+        msg = f"period {period.label} is closed already, by {stored.closed_by}"
+        raise Refused("period-closed", msg)
+    return stored
+
+
+async def check_approver(
     tx: Connection | Pool, stored: StoredPeriod, period: Period, actor: str, *, one_seat: bool
 ) -> None:
-    """Maker is never checker, and nobody approves their own pay. Raises Refused (409)."""
-    if one_seat:
-        return
-    if stored.submitted_by == actor:
-        msg = "whoever submitted a period cannot approve it; ask somebody else of finance"
-        raise Refused("same-person", msg)
-    if await tx.fetchval(
+    """Whether `actor` may approve a submitted period. Raises Refused (409)."""
+    is_own_pay = await tx.fetchval(
         "SELECT EXISTS (SELECT FROM statement WHERE payee = $1 AND end_day <= $2 "
         "AND end_day > (SELECT day FROM closed_until))",
         actor,
         period.end,
-    ):
-        msg = "nobody approves their own pay; ask somebody else of finance"
-        raise Refused("own-pay", msg)
+    )
+    check_second_person(
+        maker=stored.submitted_by,
+        checker=actor,
+        is_own_pay=is_own_pay,
+        of=f"period {stored.period}",
+        one_seat=one_seat,
+    )
 
 
 async def figures_hash(tx: Connection | Pool, period: Period) -> str:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from services.commissions.domain.periods import Period
 from services.commissions.periods import StoredPeriod, save_period
+from services.commissions.two_persons import check_second_person
 from shared.errors import Refused
 
 if TYPE_CHECKING:
@@ -57,7 +56,17 @@ async def confirm_reopening(
     if asked is None:
         msg = f"nobody has asked to open {stored.period} again; ask with a reason first"
         raise Refused("reopening-not-asked", msg)
-    await _check_second_person(tx, stored, asked, actor, one_seat=one_seat)
+    check_second_person(
+        maker=asked["asked_by"],
+        checker=actor,
+        is_own_pay=await tx.fetchval(
+            "SELECT EXISTS (SELECT FROM fixed_statement WHERE closed_with = $1 AND payee = $2)",
+            stored.period,
+            actor,
+        ),
+        of=f"opening {stored.period} again",
+        one_seat=one_seat,
+    )
     await tx.execute(
         "UPDATE reopening SET confirmed_by = $3, confirmed_at = $4, one_seat = $5 "
         "WHERE period = $1 AND revision = $2",
@@ -105,23 +114,6 @@ async def _closed_period(tx: Connection, period: Period) -> StoredPeriod:
         )
         raise Refused("period-paid", msg)
     return stored
-
-
-async def _check_second_person(
-    tx: Connection, stored: StoredPeriod, asked: asyncpg.Record, actor: str, *, one_seat: bool
-) -> None:
-    if one_seat:
-        return
-    if asked["asked_by"] == actor:
-        msg = "whoever asked to open a period again cannot confirm it; ask somebody else of finance"
-        raise Refused("same-person", msg)
-    if await tx.fetchval(
-        "SELECT EXISTS (SELECT FROM fixed_statement WHERE closed_with = $1 AND payee = $2)",
-        stored.period,
-        actor,
-    ):
-        msg = "nobody opens their own pay again; ask somebody else of finance"
-        raise Refused("own-pay", msg)
 
 
 async def _release_statements(tx: Connection, stored: StoredPeriod, now: datetime) -> None:

@@ -10,7 +10,6 @@ is read back. Kafka's own committed offsets follow for lag graphs only.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,10 +62,6 @@ RETRY_S = 1.0
 TRANSACTION_TRIES = 5
 """Serialisation failures, deadlocks and lock timeouts are tried again this often."""
 
-ALLOCATIONS_A_COLLECTION = 50_000
-"""A batch makes tens of thousands of objects that live until its commit. Python looks for cycles
-among them after every 700 by default, which took a quarter of the time and found nothing."""
-
 DEAD_LETTER_RUN = 20
 """So many records in a row that a handler refuses stall the partition: rather a bad deploy."""
 
@@ -97,9 +92,6 @@ BROKEN = (
 
 class FencedError(Exception):
     """The position was not where this worker left it: somebody else owns the partition."""
-
-
-_Claim = Claim
 
 
 class _Rebalanced(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
@@ -135,7 +127,7 @@ class Consumer:
     after_commit: Callable[[], Awaitable[None]] | None = None
     own_topics: Sequence[str] = ()
     replication: int = 1
-    _claims: dict[TopicPartition, _Claim] = field(default_factory=dict)
+    _claims: dict[TopicPartition, Claim] = field(default_factory=dict)
     _stalled: set[TopicPartition] = field(default_factory=set)
     _rebalanced: _Rebalanced = field(default_factory=_Rebalanced)
     _progress: Progress = field(init=False)
@@ -151,7 +143,6 @@ class Consumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume; begin anew with a fresh client after an error of the broker."""
-        gc.set_threshold(ALLOCATIONS_A_COLLECTION)
         while not stop.is_set():
             consumer = make_consumer(
                 self.bootstrap,
@@ -240,12 +231,12 @@ class Consumer:
             self._claims[tp] = claim
         await failpoint("consume.claimed")
 
-    async def _claim(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, _Claim]:
+    async def _claim(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Claim]:
         places = {(self._plain(tp.topic), tp.partition): tp for tp in partitions}
         claims = await claim_partitions(self.pool, self.group, list(places))
         return {places[place]: claim for place, claim in claims.items()}
 
-    async def _begin(self, tp: TopicPartition, claim: _Claim, start: int) -> int:
+    async def _begin(self, tp: TopicPartition, claim: Claim, start: int) -> int:
         """A group's first position in a partition is the beginning of its log."""
         first = Claim(claim.epoch, start)
         await begin_partition(self.pool, self.group, self._plain(tp.topic), tp.partition, first)

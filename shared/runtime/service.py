@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -128,8 +129,20 @@ def _run(service: Service[S], settings: S, command: str) -> int:
 
         upgrade(service.name, settings.database_url.get_secret_value())
     else:
+        _collect_seldom()
         asyncio.run(_live(service, settings, command))
     return 0
+
+
+def _collect_seldom() -> None:
+    """Look for cycles seldom: neither a request nor a batch leaves any to speak of.
+
+    Every 700 allocations, as Python does by default, took a quarter of a consumer's time. What is
+    loaded by now lives as long as the process, and looking through it paused every webhook.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def _live(service: Service[S], settings: S, command: str) -> None:

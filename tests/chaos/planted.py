@@ -22,9 +22,10 @@ from shared.facts import settle
 from shared.facts.record import Record, Statement
 from shared.facts.settle import LockedRoot, Settled, Settler
 from shared.money import quantise
-from shared.runtime import consume, relay
+from shared.runtime import relay
 from shared.runtime.consume import Consumer, Message
 from shared.runtime.failpoints import failpoint
+from shared.runtime.positions import Claim
 from shared.runtime.relay import Relay
 from tests.chaos import interleavings, promises
 from tests.chaos.interleavings import Ground
@@ -68,7 +69,7 @@ def _no_epoch() -> Iterator[None]:
                 tp.partition,
             )
             assert row is not None
-            self._claims[tp] = consume._Claim(row["epoch"], row["next_offset"])
+            self._claims[tp] = Claim(row["epoch"], row["next_offset"])
         await genuine(self, tx, batch)
 
     with patch.object(Consumer, "_move_positions", move):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import date, time, timedelta
+from decimal import Decimal
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -117,8 +118,7 @@ class Script:
         later["name"] = f"{document['name']}, second half"
         for component in later["components"]:
             for tier in component["rates"].get("tiers", [component["rates"]]):
-                percent = float(tier["rate"].rstrip("%")) + 1
-                tier["rate"] = f"{percent:g}%"
+                tier["rate"] = f"{Decimal(tier['rate'].rstrip('%')) + 1}%"
         return later
 
     @cached_property

@@ -122,7 +122,7 @@ def _change(name: str, text: str) -> dict[str, Any]:
         "occurredAt": round(time.time() * 1000),
         "subscriptionType": "deal.propertyChange",
         "attemptNumber": 0,
-        "objectId": 307,
+        "objectId": 30_700_000_307,
         "propertyName": name,
         "propertyValue": text,
     }
@@ -199,7 +199,7 @@ def _nothing_that_is_nobody_s_business(collector: OtlpServer) -> None:
         assert span.attributes.keys() <= known, span
         assert (span.failed, span.status_message, span.events) == (False, "", 0), span
     sent = b"".join(collector.requests)
-    for canary in (*CANARIES, HOOK_SECRET, PASSWORD, "canary-query", TOKEN, "307"):
+    for canary in (*CANARIES, HOOK_SECRET, PASSWORD, "canary-query", TOKEN, "30700000307"):
         assert canary.encode() not in sent, canary
 
 

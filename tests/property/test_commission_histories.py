@@ -38,7 +38,8 @@ from shared.facts.record import Record, canonical
 from shared.facts.reference import StageMaps
 from shared.money import exact_sum, parse_decimal
 from shared.org.people import Org
-from tests.support.histories import SHARES, Batch, Coverage, Decided, Said, Story, differing
+from tests.support.happenings import SHARES, Coverage, differing
+from tests.support.histories import Batch, Decided, Said, Story
 from tests.support.pay_histories import STORIES
 
 MANY = settings(

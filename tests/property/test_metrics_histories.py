@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from services.metrics.domain.contributions import (
     BOOKED,
@@ -44,38 +43,17 @@ from shared.facts.record import Record, canonical, decode_record, encode_record
 from shared.facts.reference import StageMaps
 from shared.money import EXACT
 from shared.org.people import Org
+from tests.support.happenings import SHARES, Coverage, differing
 from tests.support.histories import (
-    DEALS,
-    SHARES,
     Batch,
-    Coverage,
     Said,
     Story,
-    activity,
-    changed,
     company,
-    differing,
-    identity_moved,
-    merged,
-    removed,
-    stages_changed,
+    life,
     stories,
-    zone_changed,
 )
 
-EPISODES = st.one_of(
-    changed(),
-    changed(),
-    changed(),
-    merged(),
-    removed([*(("deal", deal) for deal in DEALS), ("activity", "crm:t:a1")]),
-    activity(),
-    activity(),
-    stages_changed(),
-    identity_moved(),
-    zone_changed(),
-)
-STORIES = stories(company(), EPISODES)
+STORIES = stories(company(), life())
 MANY = settings(
     max_examples=150,
     deadline=None,

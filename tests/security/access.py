@@ -13,17 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from tests.security.company import (
-    EVERYBODY,
-    SOURCE,
-    Caller,
-    Company,
-    open_deal,
-    plan,
-    this_month,
-    this_quarter,
-    won_deal,
-)
+from tests.security.company import EVERYBODY, SOURCE, Caller, Company
+from tests.security.year import open_deal, plan, this_month, this_quarter, won_deal
 
 
 class Refused(Enum):

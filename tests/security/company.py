@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -34,7 +34,6 @@ from services.ingest.adapters.hubspot_signature import sign_v3
 from services.ingest.wiring import SERVICE as INGEST
 from services.metrics.wiring import SERVICE as METRICS
 from services.notifications.wiring import SERVICE as NOTIFICATIONS
-from shared.clock import to_text
 from shared.db.migrate import upgrade
 from shared.db.roles import SERVICES, create_roles
 from shared.http.auth import Role
@@ -44,7 +43,6 @@ from shared.kafka.clients import make_producer
 from shared.runtime.service import Service, build_parts
 from shared.settings import load
 from shared.telemetry.logs import configure_logging
-from tests.support.facts import STAGES
 from tests.support.mail_server import MailServer
 from tests.support.slack_server import SlackServer
 
@@ -276,7 +274,7 @@ def keys(folder: Path) -> ECKey:
 
 @asynccontextmanager
 async def running(database: str, bootstrap: str, folder: Path) -> AsyncIterator[Company]:
-    """The company with its year so far, settled."""
+    """The company, with nothing to do yet."""
     canaries = Canaries.fresh()
     await create_roles(database, canaries.database)
     async with AsyncExitStack() as exits:
@@ -303,7 +301,6 @@ async def running(database: str, bootstrap: str, folder: Path) -> AsyncIterator[
                     company.clients[process.service] = await exits.enter_async_context(
                         httpx.AsyncClient(base_url=process.url, timeout=30, trust_env=False)
                     )
-        await _fill(company)
         yield company
 
 
@@ -405,237 +402,3 @@ _OWN: Mapping[str, Callable[[Company], dict[str, str]]] = {
     "commissions": lambda _: {"CLOSE_WAIT_S": "1"},
     "notifications": _notifications,
 }
-
-
-# ---- its year so far --------------------------------------------------------------------------
-
-
-def ago(days: float) -> datetime:
-    """That many days before today's noon."""
-    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-    return noon - timedelta(days=days)
-
-
-def this_month() -> str:
-    """Label of the month in which deals were won."""
-    return ago(WON_DAYS_AGO).strftime("%Y-%m")
-
-
-def this_quarter() -> str:
-    """The present quarter's label."""
-    now = datetime.now(UTC)
-    return f"{now.year}-Q{(now.month + 2) // 3}"
-
-
-async def _fill(company: Company) -> None:
-    await _reference(company)
-    await _expect(
-        await company.call(
-            ADMIN, "metrics", "PUT", "/v1/clock", json={"now": to_text(datetime.now(UTC))}
-        )
-    )
-    for person in PEOPLE:
-        await _seller(company, person)
-    events = [event for n, person in enumerate(PEOPLE) for event in _deals(n, person)]
-    await _expect(
-        await company.call(
-            machine("events:write"),
-            "ingest",
-            "POST",
-            "/v1/events",
-            headers={"Content-Type": "application/cloudevents-batch+json"},
-            content=json.dumps(events),
-        )
-    )
-    await _rejects_and_dead_letters(company)
-    await settled(company)
-    await _name_what_there_is(company)
-
-
-async def _name_what_there_is(company: Company) -> None:
-    """Ids that the services made, by what they are."""
-    alerts = (await company.call(ADMIN, "notifications", "GET", "/v1/alerts")).json()["data"]
-    company.ids |= {f"alert-{alert['person']}": alert["id"] for alert in alerts}
-    rejects = (await company.call(ADMIN, "ingest", "GET", "/v1/rejects")).json()["data"]
-    company.ids["reject"] = rejects[0]["id"]
-
-
-async def _reference(company: Company) -> None:
-    since = {"effective_from": "2025-01-01"}
-    calendar = {"time_zone": "UTC", "currency": "USD"}
-    stages = {"stages": {name: dict(stage) for name, stage in STAGES.items()}}
-    stated: list[tuple[str, dict[str, Any]]] = [
-        ("calendars/org", {**since, **calendar}),
-        (f"stage-maps/{CRM}:default", {**since, **stages}),
-        ("teams/emea", {**since, "name": "EMEA", "manager": "zzmia"}),
-        ("teams/us", {**since, "name": "US", "manager": "zzboss"}),
-        ("people/zzboss", {**since, "name": "Bo Boss", "email": "zzboss@canary.example"}),
-    ]
-    for person, manager in MANAGER_OF.items():
-        team = TEAM_OF[person]
-        stated.append(
-            (
-                f"people/{person}",
-                {
-                    **since,
-                    "name": f"Name of {person}",
-                    "email": f"{person}@canary.example",
-                    "manager": manager,
-                    "teams": {team: True} if team else {},
-                    "identities": {f"{CRM}:u-{person}": True},
-                },
-            )
-        )
-    for path, body in stated:
-        await _expect(await company.call(ADMIN, "ingest", "PUT", f"/v1/{path}", json=body))
-    source = {
-        "adapter": "hubspot",
-        "tenant": "4821",
-        "secret": company.canaries.hook_secret,
-        "public_url": HOOK_URL,
-    }
-    await _expect(await company.call(ADMIN, "ingest", "PUT", f"/v1/sources/{SOURCE}", json=source))
-
-
-def plan(person: str) -> dict[str, Any]:
-    """The plan that only this person is on."""
-    return {
-        "id": f"plan-{person}",
-        "name": f"Plan of {person}",
-        "currency": "USD",
-        "time_zone": "UTC",
-        "effective": {"from": "2025-01-01"},
-        "period": "month",
-        "components": [
-            {
-                "id": "new",
-                "kind": "commission",
-                "credit": {"on": "deal.won", "to": "owner"},
-                "rates": {"method": "flat", "rate": "10%"},
-            }
-        ],
-    }
-
-
-def assignment(person: str) -> dict[str, Any]:
-    """The person is on their plan."""
-    return {"payee": person, "plan": f"plan-{person}", "from": "2025-01-01"}
-
-
-def quota(person: str) -> dict[str, Any]:
-    """Far more than anybody sells."""
-    return {
-        "person": person,
-        "measure": "bookings",
-        "period": this_quarter(),
-        "amount": "9000000",
-        "currency": "USD",
-    }
-
-
-async def _seller(company: Company, person: str) -> None:
-    choice = {"channels": [{"channel": "slack", "address": "U0MEMBER"}, {"channel": "email"}]}
-    for service, path, body in (
-        ("commissions", f"/v1/plans/plan-{person}/versions/1", plan(person)),
-        ("commissions", f"/v1/assignments/assign-{person}", assignment(person)),
-        ("metrics", f"/v1/quotas/quota-{person}", quota(person)),
-    ):
-        await _expect(await company.call(COMP_ADMIN, service, "PUT", path, json=body))
-    subscription = f"/v1/subscriptions/{person}"
-    await _expect(await company.call(ADMIN, "notifications", "PUT", subscription, json=choice))
-
-
-def won_deal(person: str) -> str:
-    """The deal that the person won."""
-    return f"{CRM}:won-{person}"
-
-
-def open_deal(person: str) -> str:
-    """The deal on which the person has done nothing for long."""
-    return f"{CRM}:open-{person}"
-
-
-def _deals(number: int, person: str) -> Iterable[dict[str, Any]]:
-    first = {
-        "owner": f"{CRM}:u-{person}",
-        "amount": str(10_000 + 1_111 * number),
-        "currency": "USD",
-        "stage": "proposal",
-        "name": f"Deal of {person}",
-    }
-    yield _event(won_deal(person), ago(60), first)
-    yield _event(won_deal(person), ago(WON_DAYS_AGO), {"stage": "won"})
-    yield _event(open_deal(person), ago(90), first)
-    yield _event(
-        f"act-{person}",
-        ago(2),
-        {
-            "kind": "meeting",
-            "owner": f"{CRM}:u-{person}",
-            "deal": won_deal(person),
-            "completed_at": to_text(ago(2)),
-        },
-        kind="activity",
-    )
-
-
-def _event(
-    record: str, at: datetime, fields: Mapping[str, Any], kind: str = "deal"
-) -> dict[str, Any]:
-    record_id = record if record.startswith(CRM) else f"{CRM}:{record}"
-    return {
-        "specversion": "1.0",
-        "id": f"{record_id}-{to_text(at)}",
-        "source": "/crm/test",
-        "type": f"attain.{kind}.v1",
-        "subject": f"{kind}/{record_id}",
-        "time": to_text(at),
-        "data": dict(fields),
-    }
-
-
-async def _rejects_and_dead_letters(company: Company) -> None:
-    unreadable = {
-        "eventId": 1,
-        "subscriptionId": 7,
-        "portalId": 4821,
-        "appId": 3,
-        "occurredAt": "not a time",
-        "subscriptionType": "deal.propertyChange",
-        "attemptNumber": 0,
-        "objectId": 5,
-        "propertyName": "amount",
-        "propertyValue": "reject-canary@canary.example",
-    }
-    await _expect(await company.hook(json.dumps([unreadable]).encode()))
-
-
-async def settled(company: Company) -> None:
-    """Wait until every service shows everybody's numbers."""
-    month = this_month()
-    looks: Sequence[tuple[str, str, dict[str, str]]] = (
-        ("metrics", "/v1/deals", {}),
-        ("metrics", "/v1/episodes", {"state": "open"}),
-        ("metrics", "/v1/quotas", {}),
-        ("metrics", "/v1/kpis/K24/records", {"from": "2025-01-01", "to": "2035-01-01"}),
-        ("commissions", "/v1/statements", {"period": month}),
-        ("commissions", "/v1/ledger/postings", {"period": month}),
-        ("notifications", "/v1/alerts", {}),
-    )
-    async with asyncio.timeout(SETTLED_TIMEOUT_S):
-        for service, path, params in looks:
-            while True:
-                answer = await company.call(AUDITOR, service, "GET", path, params=params)
-                if markers(answer.text) >= EVERYBODY:
-                    break
-                await asyncio.sleep(0.1)
-
-
-def markers(text: str) -> frozenset[str]:
-    """The people whose numbers show in an answer."""
-    return frozenset(person for person in PEOPLE if person in text)
-
-
-async def _expect(answer: httpx.Response) -> None:
-    await asyncio.sleep(0)
-    assert answer.is_success, f"{answer.request.method} {answer.request.url}: {answer.text}"

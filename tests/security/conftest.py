@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.security.company import Company, running
+from tests.security.year import fill
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
@@ -19,4 +20,5 @@ async def company(
     """All four services, with everybody's numbers settled."""
     folder = tmp_path_factory.mktemp("company")
     async with running(await database_factory(), kafka_bootstrap, folder) as found:
+        await fill(found)
         yield found

@@ -25,10 +25,8 @@ from tests.security.company import (
     Company,
     blind_machine,
     machine,
-    markers,
-    open_deal,
-    this_month,
 )
+from tests.security.year import markers, open_deal, this_month
 
 MACHINES = (machine(), machine(*SCOPES), blind_machine(*SCOPES))
 CALLERS = (NOBODY_AT_ALL, WITHOUT_ROLE, *PERSONS, *MACHINES)

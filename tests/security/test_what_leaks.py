@@ -18,15 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.db.roles import SERVICES
-from tests.security.company import (
-    ADMIN,
-    AUDITOR,
-    COMP_ADMIN,
-    PEOPLE,
-    SOURCE,
-    Company,
-    machine,
-)
+from tests.security.company import ADMIN, AUDITOR, COMP_ADMIN, PEOPLE, SOURCE, Company, machine
 
 NAME = "Quetzalcoatl Umbridge"
 MAIL = "quetzalcoatl@canary.example"

@@ -97,6 +97,38 @@ async def snapshot(request: Request, principal: Principal) -> AsyncIterator[Snap
         yield Snapshot(tx, reference, now, visible_filter(visible))
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person deciding something, in the open transaction that will hold it."""
+
+    tx: Connection
+    reference: Reference
+    person: str
+    now: datetime
+    one_seat: bool
+
+    @property
+    def today(self) -> date:
+        """The organisation's calendar day."""
+        return self.now.astimezone(self.reference.org.zone).date()
+
+
+@asynccontextmanager
+async def decision(request: Request, principal: Principal) -> AsyncIterator[Decision]:
+    """A transaction for what the caller decides, committed at the end of the block.
+
+    Raises Forbidden for a token that names no person.
+    """
+    context, person = context_of(request), person_of(principal)
+    async with pool_of(request).acquire() as tx:
+        # Reference data is remembered by its version, so both are read of one moment.
+        async with tx.transaction(isolation="repeatable_read", readonly=True):
+            reference = await context.cache.at(tx)
+            now = await service_now(tx, clock=context.settings.clock)
+        async with tx.transaction():
+            yield Decision(tx, reference, person, now, context.settings.one_seat)
+
+
 def actor_of(principal: Principal) -> str:
     """Who did it, for journals: the person, or the machine's subject."""
     return principal.person_id or principal.subject

@@ -14,10 +14,7 @@ from services.commissions.api.context import (
     Finance,
     Id,
     Overseer,
-    context_of,
-    now_of,
-    person_of,
-    pool_of,
+    decision,
     snapshot,
 )
 from services.commissions.payrun_store import COLUMNS, PayRun, pay_run_of
@@ -108,19 +105,18 @@ async def put_pay_run(
     request: Request, response: Response, principal: Finance, pay_run: Id, body: PayRunBody
 ) -> PayRunView:
     """Gather what is closed and unpaid. The same again is the same run: send it until answered."""
-    person = person_of(principal)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
-        reference = await context_of(request).cache.at(tx)
+    async with decision(request, principal) as by:
         wanted = payruns.Request(
             id=pay_run,
-            through=reference.period(body.through),
+            through=by.reference.period(body.through),
             pay_date=body.pay_date,
             template=body.template,
             parameters=body.parameters,
             employees=body.employees,
         )
-        run, created = await payruns.make_pay_run(tx, wanted, reference, actor=person, now=now)
+        run, created = await payruns.make_pay_run(
+            by.tx, wanted, by.reference, actor=by.person, now=by.now
+        )
     response.status_code = 201 if created else 200
     return _view(run)
 
@@ -193,16 +189,14 @@ async def file(request: Request, principal: Overseer, pay_run: Id) -> Response:
 @router.post("/{pay_run}/approve")
 async def approve(request: Request, principal: Finance, pay_run: Id, body: Approval) -> PayRunView:
     """Approve it as it was shown. Not by its maker, and not by anybody it pays."""
-    person = person_of(principal)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
+    async with decision(request, principal) as by:
         run = await payruns.approve(
-            tx,
+            by.tx,
             pay_run,
             hash_=body.hash,
-            actor=person,
-            now=now,
-            one_seat=context_of(request).settings.one_seat,
+            actor=by.person,
+            now=by.now,
+            one_seat=by.one_seat,
         )
     return _view(run)
 
@@ -210,20 +204,18 @@ async def approve(request: Request, principal: Finance, pay_run: Id, body: Appro
 @router.post("/{pay_run}/cancel")
 async def cancel(request: Request, principal: Finance, pay_run: Id) -> PayRunView:
     """Give a draft up: its statements can be paid by another run."""
-    person = person_of(principal)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
-        run = await payruns.cancel(tx, pay_run, actor=person, now=now)
+    async with decision(request, principal) as by:
+        run = await payruns.cancel(by.tx, pay_run, actor=by.person, now=by.now)
     return _view(run)
 
 
 @router.post("/{pay_run}/paid")
 async def paid(request: Request, principal: Finance, pay_run: Id, body: Payment) -> PayRunView:
     """The bank has paid all of it."""
-    person = person_of(principal)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
-        run = await payruns.mark_paid(tx, pay_run, paid_on=body.paid_on, actor=person, now=now)
+    async with decision(request, principal) as by:
+        run = await payruns.mark_paid(
+            by.tx, pay_run, paid_on=body.paid_on, actor=by.person, now=by.now
+        )
     return _view(run)
 
 
@@ -232,18 +224,16 @@ async def returned(
     request: Request, principal: Finance, pay_run: Id, body: PaymentReturned
 ) -> PayRunView:
     """One payment came back: its statement is payable again, by a later run."""
-    person = person_of(principal)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
+    async with decision(request, principal) as by:
         run = await payruns.return_line(
-            tx,
+            by.tx,
             pay_run,
             payee=body.payee,
             plan=body.plan,
             period=body.period,
             reason=body.reason,
-            actor=person,
-            now=now,
+            actor=by.person,
+            now=by.now,
         )
     return _view(run)
 

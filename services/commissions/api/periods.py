@@ -14,6 +14,7 @@ from services.commissions.api.context import (
     Overseer,
     Reader,
     context_of,
+    decision,
     now_of,
     person_of,
     pool_of,
@@ -139,12 +140,10 @@ async def checklist(request: Request, principal: Overseer, period: Id) -> Checkl
 @router.post("/{period}/submit")
 async def submit(request: Request, principal: Finance, period: Id) -> PeriodView:
     """Say that a period may be closed, by somebody else."""
-    person = person_of(principal)
-    async with snapshot(request, principal) as view:
-        wanted, today = view.period(period), view.today
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
-        stored = await submit_period(tx, wanted, actor=person, now=now, today=today)
+    async with decision(request, principal) as by:
+        stored = await submit_period(
+            by.tx, by.reference.period(period), actor=by.person, now=by.now, today=by.today
+        )
     return period_view(stored)
 
 
@@ -153,18 +152,14 @@ async def approve(
     request: Request, principal: Finance, period: Id, body: FiguresSeen
 ) -> PeriodView:
     """Approve the figures as the checklist showed them. Not by whoever submitted the period."""
-    person = person_of(principal)
-    async with snapshot(request, principal) as view:
-        wanted = view.period(period)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
+    async with decision(request, principal) as by:
         stored = await approve_period(
-            tx,
-            wanted,
+            by.tx,
+            by.reference.period(period),
             hash_=body.hash,
-            actor=person,
-            now=now,
-            one_seat=context_of(request).settings.one_seat,
+            actor=by.person,
+            now=by.now,
+            one_seat=by.one_seat,
         )
     return period_view(stored)
 
@@ -172,29 +167,27 @@ async def approve(
 @router.post("/{period}/reopen")
 async def reopen(request: Request, principal: Finance, period: Id, body: Reason) -> PeriodView:
     """Ask to open the last close again. Nothing happens before somebody else confirms it."""
-    person = person_of(principal)
-    async with snapshot(request, principal) as view:
-        wanted = view.period(period)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
-        stored = await ask_to_reopen(tx, wanted, reason=body.reason, actor=person, now=now)
+    async with decision(request, principal) as by:
+        stored = await ask_to_reopen(
+            by.tx,
+            by.reference.period(period),
+            reason=body.reason,
+            actor=by.person,
+            now=by.now,
+        )
     return period_view(stored)
 
 
 @router.post("/{period}/reopen/confirm")
 async def confirm_reopen(request: Request, principal: Finance, period: Id) -> PeriodView:
     """Open it again. Not by whoever asked, and not by anybody whose pay it is."""
-    person = person_of(principal)
-    async with snapshot(request, principal) as view:
-        wanted = view.period(period)
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
+    async with decision(request, principal) as by:
         stored = await confirm_reopening(
-            tx,
-            wanted,
-            actor=person,
-            now=now,
-            one_seat=context_of(request).settings.one_seat,
+            by.tx,
+            by.reference.period(period),
+            actor=by.person,
+            now=by.now,
+            one_seat=by.one_seat,
         )
     return period_view(stored)
 

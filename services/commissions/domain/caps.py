@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from services.commissions.domain.cap_lines import AttainmentCapTaken, CapTaken
 from services.commissions.domain.closes import CarriedExcess
-from services.commissions.domain.lines import Line, LineKind, credit_order
+from services.commissions.domain.lines import Line, LineKind, credit_order, line_of_basis
 from services.commissions.domain.periods import Period, PeriodKind, period_of
 from services.commissions.domain.plan import PlanVersion
 from services.commissions.domain.rates import ZERO
@@ -262,8 +262,9 @@ def _pay_carried(
         scope = period_of(period.start, kind, work.given.fiscal_start_month)
     basis = running.take(scope, cap, ZERO)
     if basis.amount:
-        key = f"{LineKind.COMPONENT_CAP}:{component_id}/{scope.label}/{period.label}/carried"
-        work.put(_whole(LineKind.COMPONENT_CAP, key, component_id, version, period, basis))
+        key = f"{component_id}/{scope.label}/{period.label}/carried"
+        cap_kind = LineKind.COMPONENT_CAP
+        work.put(line_of_basis(cap_kind, key, component_id, version.hash, period, basis))
 
 
 def cap_plan(work: Work) -> None:
@@ -284,8 +285,8 @@ def cap_plan(work: Work) -> None:
         rest = _subtract(work.sum_of(period), exact_sum(line.net for line in credited))
         whole = _take_each(work, running, scope, version.cap, credited, rest)
         if whole.amount:
-            key = f"{LineKind.PLAN_CAP}:{version.id}/{period.label}"
-            work.put(_whole(LineKind.PLAN_CAP, key, "", version, period, whole))
+            key = f"{version.id}/{period.label}"
+            work.put(line_of_basis(LineKind.PLAN_CAP, key, "", version.hash, period, whole))
     if running.left:
         work.excess[""] = CarriedExcess("", running.left, origin)
 
@@ -314,26 +315,5 @@ def _taken(line: Line, kind: LineKind, key: str, basis: CapTaken | AttainmentCap
         amount=basis.amount,
         exact=basis.amount,
         credit=line.credit,
-        basis=basis,
-    )
-
-
-def _whole(  # noqa: PLR0913, PLR0917 - a line's parts
-    kind: LineKind,
-    key: str,
-    component_id: str,
-    version: PlanVersion,
-    period: Period,
-    basis: CapTaken,
-) -> Line:
-    return Line(
-        key=key,
-        kind=kind,
-        component_id=component_id,
-        version_hash=version.hash,
-        statement=period,
-        measure=None,
-        amount=basis.amount,
-        exact=basis.amount,
         basis=basis,
     )

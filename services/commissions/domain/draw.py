@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from services.commissions.domain.floor import TopUp
-from services.commissions.domain.lines import Line, LineKind
+from services.commissions.domain.lines import LineKind, line_of_basis
 from services.commissions.domain.periods import Period, following
 from services.commissions.domain.plan import Draw, PlanVersion
 from services.commissions.domain.proration import Prorated
@@ -126,16 +126,5 @@ def guarantee_draws(work: Work) -> None:
         least = round_to_minor(stated.amount, version.currency, version.rounding.mode)
         basis = TopUp("draw", stated, least, work.sum_of(period))
         if basis.amount:
-            work.put(
-                Line(
-                    key=f"{LineKind.DRAW}:{version.id}/{period.label}",
-                    kind=LineKind.DRAW,
-                    component_id="",
-                    version_hash=version.hash,
-                    statement=period,
-                    measure=None,
-                    amount=basis.amount,
-                    exact=basis.amount,
-                    basis=basis,
-                )
-            )
+            key = f"{version.id}/{period.label}"
+            work.put(line_of_basis(LineKind.DRAW, key, "", version.hash, period, basis))

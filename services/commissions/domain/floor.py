@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from services.commissions.domain.lines import Line, LineKind, money
+from services.commissions.domain.lines import LineKind, line_of_basis, money
 from services.commissions.domain.periods import Period
 from services.commissions.domain.plan import PlanVersion
 from services.commissions.domain.proration import Prorated
@@ -66,16 +66,5 @@ def _raise(
     least = round_to_minor(stated.amount, version.currency, version.rounding.mode)
     basis = TopUp("floor", stated, least, work.sum_of(period, component.id))
     if stated.parts and basis.amount:
-        work.put(
-            Line(
-                key=f"{LineKind.FLOOR}:{component.id}/{period.label}",
-                kind=LineKind.FLOOR,
-                component_id=component.id,
-                version_hash=version.hash,
-                statement=period,
-                measure=None,
-                amount=basis.amount,
-                exact=basis.amount,
-                basis=basis,
-            )
-        )
+        key = f"{component.id}/{period.label}"
+        work.put(line_of_basis(LineKind.FLOOR, key, component.id, version.hash, period, basis))

@@ -47,6 +47,14 @@ class Basis(Protocol):
         """What happened, in one sentence."""
 
 
+class StatementBasis(Basis, Protocol):
+    """What a line about a whole statement stands on; it says the amount itself."""
+
+    @property
+    def amount(self) -> Decimal:
+        """In plan currency, rounded where the plan rounds lines."""
+
+
 @dataclass(slots=True)
 class Line:
     """One amount on a statement, with the numbers its explanation is built from.
@@ -81,6 +89,28 @@ class Line:
     def deal_id(self) -> str | None:
         """The deal a line is about; None for lines about a whole statement."""
         return self.credit.deal_id if self.credit else self.deal
+
+
+def line_of_basis(  # noqa: PLR0913, PLR0917 - a line's parts
+    kind: LineKind,
+    key: str,
+    component_id: str,
+    version_hash: str,
+    statement: Period,
+    basis: StatementBasis,
+) -> Line:
+    """A line about a whole statement, or one component of it. key: with what it is about."""
+    return Line(
+        key=f"{kind}:{key}",
+        kind=kind,
+        component_id=component_id,
+        version_hash=version_hash,
+        statement=statement,
+        measure=None,
+        amount=basis.amount,
+        exact=basis.amount,
+        basis=basis,
+    )
 
 
 def credit_order(credit: Credit) -> tuple[object, ...]:

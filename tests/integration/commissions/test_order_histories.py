@@ -31,16 +31,8 @@ from shared.db.pool import Connection, Pool, create_pool
 from shared.facts.marks import RootKey, Touched
 from shared.facts.settle import LockedRoot, Projected, Settler, raise_reference_version
 from shared.runtime.consume import Handler, Message
-from tests.support.histories import (
-    DEALS,
-    SHARES_OF_FEW,
-    Batch,
-    Coverage,
-    Decided,
-    Said,
-    Story,
-    drawn,
-)
+from tests.support.happenings import SHARES_OF_FEW, Coverage
+from tests.support.histories import DEALS, Batch, Decided, Said, Story, drawn
 from tests.support.pay_histories import FIRST_DECISIONS, FOUNDING, STORIES
 
 FEW = settings(

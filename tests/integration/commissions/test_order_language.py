@@ -20,7 +20,8 @@ from shared.clock import to_text
 from shared.db.pool import Connection, Pool
 from shared.facts.settle import LockedRoot, Projected
 from tests.integration.commissions.test_order_histories import Service, opened
-from tests.support.histories import DEALS, SINCE, Batch, Coverage, Said, Step, Story, day_at
+from tests.support.happenings import Coverage
+from tests.support.histories import DEALS, SINCE, Batch, Said, Step, Story, day_at
 from tests.support.language_histories import ACTIVITIES, DECISIONS, FOUNDING, INVOICES, STORIES
 
 FEW = settings(

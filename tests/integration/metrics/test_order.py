@@ -15,7 +15,6 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateSchema
 
@@ -30,41 +29,20 @@ from shared.db.pool import Pool, create_pool
 from shared.facts.fact import Fact
 from shared.facts.marks import Touched
 from shared.facts.settle import Settler
+from tests.support.happenings import SHARES_OF_FEW, Coverage, differing
 from tests.support.histories import (
     DEALS,
-    SHARES_OF_FEW,
     Batch,
-    Coverage,
     Said,
     Story,
-    activity,
-    changed,
     company,
-    differing,
     drawn,
-    identity_moved,
-    merged,
-    removed,
+    life,
     segment_changed,
-    stages_changed,
     stories,
-    zone_changed,
 )
 
-EPISODES = st.one_of(
-    changed(),
-    changed(),
-    changed(),
-    merged(),
-    removed([*(("deal", deal) for deal in DEALS), ("activity", "crm:t:a1")]),
-    activity(),
-    activity(),
-    stages_changed(),
-    identity_moved(),
-    zone_changed(),
-    segment_changed(),
-)
-STORIES = stories(company(), EPISODES)
+STORIES = stories(company(), life(segment_changed()))
 FEW = settings(
     max_examples=25,
     deadline=None,

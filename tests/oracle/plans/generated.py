@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
@@ -276,15 +277,13 @@ def _days_after(at: datetime) -> Callable[[int], datetime]:
 @st.composite
 def payments(draw: Draw, won_at: datetime, amount: str) -> tuple[Cash, ...]:
     """None, some, or more than the amount; perhaps a refund."""
-    parts = draw(st.lists(st.integers(-30, 80).filter(bool), max_size=3))
+    parts = draw(st.lists(st.integers(-30, 80), max_size=3))
+    # Whole cents of so many hundredths of the amount, towards nothing.
+    found = [Decimal(int(Decimal(amount) * part)).scaleb(-2) for part in parts]
     return tuple(
-        Cash(
-            f"c{place}",
-            won_at + timedelta(days=7 * place + 1),
-            f"{round(float(amount) * part) / 100:.2f}",
-        )
-        for place, part in enumerate(parts)
-        if round(float(amount) * part)
+        Cash(f"c{place}", won_at + timedelta(days=7 * place + 1), str(received))
+        for place, received in enumerate(found)
+        if received
     )
 
 

@@ -9,11 +9,9 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+from tests.oracle.commissions import allocated, rounded
 from tests.oracle.plans.calendar import Span, day_in, presence, ramped, share, span_of
 from tests.oracle.plans.case import Assigned, Case, Deal, Document
-
-CENT = Fraction(1, 100)
-HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,6 @@ class Credit:
     key: str
     score: Fraction | None = None
     objective: str = ""
-
-
-def rounded(value: Fraction, mode: str) -> Fraction:
-    """To the cent; halves away from zero, or to the even cent."""
-    cents, rest = divmod(abs(value) / CENT, 1)
-    if rest > HALF or (rest == HALF and (mode == "half_up" or cents % 2)):
-        cents += 1
-    return (cents if value >= 0 else -cents) * CENT
 
 
 def version_on(case: Case, day: date) -> Document | None:
@@ -168,16 +158,6 @@ def _credited(case: Case, component: Document, deal: Deal) -> dict[str, Fraction
                     above[manager] = above.get(manager, Fraction(0)) + part
             return {manager: min(amount, total) for manager, total in above.items()}
     raise ValueError(component["credit"]["to"])
-
-
-def allocated(amount: Fraction, shares: dict[str, Fraction]) -> dict[str, Fraction]:
-    """Whole cents by largest remainder, ties by member id."""
-    exact = {who: amount * part / CENT for who, part in shares.items()}
-    cents = {who: int(value) for who, value in exact.items()}
-    missing = int(amount / CENT) - sum(cents.values())
-    for who in sorted(exact, key=lambda who: (cents[who] - exact[who], who))[:missing]:
-        cents[who] += 1
-    return {who: count * CENT for who, count in cents.items()}
 
 
 # ---- what a measure earns -----------------------------------------------------------------------

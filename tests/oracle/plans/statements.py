@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any
 
+from tests.oracle.commissions import rounded
 from tests.oracle.plans.calendar import (
     MONTHS,
     Span,
@@ -31,7 +32,6 @@ from tests.oracle.plans.rating import (
     earned,
     measure_span,
     rate_on,
-    rounded,
     version_on,
 )
 
