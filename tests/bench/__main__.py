@@ -105,7 +105,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--profile",
         type=Path,
         metavar="FOLDER",
-        help="leave <service>.pstats of the consumers there; the figures are then worthless",
+        help="leave <service>-<process>.pstats there; the figures are then worthless",
     )
     return parser.parse_args(arguments)
 

@@ -297,7 +297,7 @@ class Bench:
     async def api(self) -> AsyncIterator[httpx.AsyncClient]:
         """Its API process."""
         port = free_port()
-        argv = (sys.executable, "-m", f"services.{self.name}", "api")
+        argv = (sys.executable, *self._profiled("api"), "-m", f"services.{self.name}", "api")
         env = environment(self.name, self.told, port)
         async with (
             self.lab.running(argv, env, f"{self.name}-api", port),
@@ -320,7 +320,7 @@ class Bench:
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[int]:
         port = free_port()
-        argv = (sys.executable, *self._profiled(), "-m", f"services.{self.name}", "consumer")
+        argv = (sys.executable, *self._profiled("consumer"), "-m", f"services.{self.name}", "consumer")
         env = environment(self.name, self.told, port)
         async with self.lab.running(argv, env, f"{self.name}-consumer", port) as pid:
             yield pid
@@ -354,10 +354,10 @@ class Bench:
     async def _epochs(self) -> int:
         return int(await self.connection.fetchval(_EPOCHS))
 
-    def _profiled(self) -> tuple[str, ...]:
+    def _profiled(self, process: str) -> tuple[str, ...]:
         if self.lab.profiles is None:
             return ()
-        return ("-m", "cProfile", "-o", str(self.lab.profiles / f"{self.name}.pstats"))
+        return ("-m", "cProfile", "-o", str(self.lab.profiles / f"{self.name}-{process}.pstats"))
 
 
 @dataclass(slots=True)
