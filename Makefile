@@ -46,10 +46,10 @@ status: setup ## What runs, and where
 clean: setup ## Remove the stack's state: all its data
 	@$(RUN) -m deploy.embedded wipe
 
-bench: setup ## Measure, into bench-results.json; ARGS=--quick in 4 minutes, PEERS=1 a peer too
+bench: setup ## Measure, into bench-results.json; ARGS=--quick in 5 minutes, PEERS=1 a peer too
 	$(RUN) -m tests.bench $(ARGS)
 
-chaos: setup ## Break everything while a company's year goes through; ARGS=--quick for 2 minutes
+chaos: setup ## Break everything while a company's year goes through; ARGS=--quick for 3 minutes
 	@$(RUN) -m tests.chaos $(ARGS)
 
 schemas: setup ## Write the generated schemas: events, OpenAPI, AsyncAPI

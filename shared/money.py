@@ -1,11 +1,10 @@
-"""Money: exact decimals with a currency, and the few operations that are allowed on them."""
+"""Money: exact decimals, and the few operations that are allowed on them."""
 
 from __future__ import annotations
 
 import decimal
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
@@ -155,31 +154,3 @@ def allocate(amount: Decimal, shares: Mapping[str, Fraction], currency: str) -> 
 
 def _to_decimal(value: Fraction) -> Decimal:
     return quantise(_WIDE.divide(Decimal(value.numerator), Decimal(value.denominator)))
-
-
-@dataclass(frozen=True, slots=True, order=False)
-class Money:
-    """An amount in one currency. Adding unlike currencies raises; there is no conversion here."""
-
-    amount: Decimal
-    currency: str
-
-    def __add__(self, other: Money) -> Money:
-        self._same(other)
-        return Money(EXACT.add(self.amount, other.amount), self.currency)
-
-    def __sub__(self, other: Money) -> Money:
-        self._same(other)
-        return Money(EXACT.subtract(self.amount, other.amount), self.currency)
-
-    def __neg__(self) -> Money:
-        return Money(-self.amount, self.currency)
-
-    def rounded(self, mode: str = "half_up") -> Money:
-        """Rounded once to the currency's minor unit."""
-        return Money(round_to_minor(self.amount, self.currency, mode), self.currency)
-
-    def _same(self, other: Money) -> None:
-        if self.currency != other.currency:
-            msg = f"cannot add {other.currency} to {self.currency}"
-            raise InvalidValue(msg)

@@ -165,16 +165,3 @@ class Pricing:
             rate = self.rates[self.tier_at(credited)]
             return _multiply(_subtract(credited, floor), rate)
         return _subtract(self._priced(credited, 0), self._priced(floor, 0))
-
-
-def earned_to_date(
-    credited: Decimal,
-    quota: Decimal | None,
-    table: RateTable,
-    threshold: Threshold | None = None,
-) -> Decimal:
-    """Commission on everything credited to one payee so far in one measure period, unrounded.
-
-    quota: of the same period and currency, above 0; None for tables that need none.
-    """
-    return Pricing(table, quota, threshold).earned(credited)

@@ -25,7 +25,7 @@ from services.commissions.domain.plan import (
     RateTable,
     Tier,
 )
-from services.commissions.domain.rates import earned_to_date
+from services.commissions.domain.rates import Pricing
 from services.commissions.domain.sheet import QuotaKey, Sheet, SheetInput, rate_sheet
 from services.commissions.domain.statement import fixed_by
 from shared.errors import InvalidValue
@@ -250,8 +250,8 @@ def test_earned_to_date_below_zero_mirrors_the_first_tier() -> None:
         Over.AMOUNT,
         (Tier(Decimal(0), Decimal("0.1")), Tier(Decimal(10), Decimal("0.2"))),
     )
-    assert earned_to_date(Decimal(-5), None, table) == Decimal("-0.5")
-    assert earned_to_date(Decimal(15), None, table) == Decimal(2)
+    assert Pricing(table, None).earned(Decimal(-5)) == Decimal("-0.5")
+    assert Pricing(table, None).earned(Decimal(15)) == Decimal(2)
 
 
 @pytest.mark.parametrize(
