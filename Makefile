@@ -1,6 +1,6 @@
 # Attain. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit demo up down status clean bench chaos schemas generated check-rules migrate locks audit
+.PHONY: help setup check format test test-unit demo up down status clean bench chaos mutants schemas generated check-rules migrate locks audit
 
 PYTHON ?= python3
 RUN := .venv/bin/python
@@ -51,6 +51,10 @@ bench: setup ## Measure, into bench-results.json; ARGS=--quick in 5 minutes, PEE
 
 chaos: setup ## Break everything while a company's year goes through; ARGS=--quick for 3 minutes
 	@$(RUN) -m tests.chaos $(ARGS)
+
+mutants: setup ## Change rates, ledger, rounding and periods, one place at a time: what do the tests miss?
+	.venv/bin/mutmut run --max-children 2
+	.venv/bin/mutmut results
 
 schemas: setup ## Write the generated schemas: events, OpenAPI, AsyncAPI
 	$(RUN) -m shared.events.schemas

@@ -13,6 +13,7 @@ from shared.clock import WallClock
 from shared.errors import Misconfigured
 from shared.http.auth import Role
 from shared.http.keys import LOCAL_AUDIENCE, LOCAL_ISSUER, read_private_key, sign_token
+from shared.statement_checker import verify
 
 SIGNING_KEY_VARIABLE = "ATTAIN_SIGNING_KEY_PATH"
 DEFAULT_SIGNING_KEY = Path(".state/keys/signing.json")
@@ -70,6 +71,17 @@ def token(  # noqa: PLR0913, PLR0917 - one option a claim, typer passes them by 
         now=WallClock().now(),
     )
     print(signed)  # noqa: T201 - a command's output
+
+
+@app.command("verify")
+def verify_command(
+    paths: Annotated[list[Path], typer.Argument(help="Statements' proofs or explanations, JSON.")],
+) -> None:
+    """Recompute statements from their files alone: 0 all follows, 1 something does not, 2 unread.
+
+    shared/statement_checker.py does the same by itself, without the rest of Attain.
+    """
+    raise typer.Exit(verify(paths))
 
 
 if __name__ == "__main__":

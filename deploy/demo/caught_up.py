@@ -38,7 +38,8 @@ _OUTBOXES = " + ".join(
 _MARKS = " + ".join(f"(SELECT count(*) FROM {schema}.mark)" for schema in PROJECTING)  # noqa: S608
 _LOOK = (
     f"SELECT (SELECT json_agg(p) FROM ({_POSITIONS}) p)::text AS positions, "  # noqa: S608
-    f"{_OUTBOXES} AS outboxes, {_MARKS} AS marks"
+    f"{_OUTBOXES} AS outboxes, {_MARKS} AS marks, "
+    "(SELECT count(*) FROM commissions.held_change WHERE state = 'judging') AS judging"
 )
 _OUTDATED = " + ".join(
     f"(SELECT count(*) FROM {schema}.root r, {schema}.reference_version v "  # noqa: S608
@@ -110,7 +111,11 @@ class Watch:
         if row is None:
             raise StuckError("The database gives no answer.")
         left = await self._behind(json.loads(row["positions"] or "[]"))
-        left |= {"events to publish": row["outboxes"], "marked roots": row["marks"]}
+        left |= {
+            "events to publish": row["outboxes"],
+            "marked roots": row["marks"],
+            "changes to judge": row["judging"],
+        }
         if settled and not any(left.values()):
             more = await self.connection.fetchrow(
                 f"SELECT {_OUTDATED} AS outdated, {_DUE} AS due, {_MESSAGES} AS messages"

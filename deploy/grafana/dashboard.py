@@ -42,6 +42,16 @@ ROWS: dict[str, Sequence[Panel]] = {
             "ops",
         ),
         Panel(
+            "Pay held: changes to decide about",
+            [("max by (job) (attain_commissions_held_changes)", "{{job}}")],
+            red=1,
+        ),
+        Panel(
+            "Pay held: share of a period behind deletions",
+            [("max by (job) (attain_commissions_held_deletions_share)", "{{job}}")],
+            red=0.02,
+        ),
+        Panel(
             "Dead letters waiting",
             [("max by (job) (attain_dead_letters_waiting)", "{{job}}")],
             red=1,

@@ -57,7 +57,8 @@ async def project_budgets(
                 credit = mine[name]
                 new.append((key, credit, now[name]))
                 account = AccountKey(credit.payee, plan_id)
-                followers.add(touched_account(account, reference.year_of(credit.day).label))
+                window = reference.windows(plan_id).at(credit.day)
+                followers.add(touched_account(account, window.label))
     await _write(tx, gone, new)
     return Projected([Settled(root, None) for root in roots], followers)
 

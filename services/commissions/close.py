@@ -16,7 +16,9 @@ from aiokafka.errors import KafkaError
 from services.commissions.checklist import Item, is_quiet, open_items
 from services.commissions.domain.explain import explain_statement
 from services.commissions.domain.periods import Period
+from services.commissions.drift import checked
 from services.commissions.events import write_events
+from services.commissions.held_back import note_fixed
 from services.commissions.periods import (
     StoredPeriod,
     check_approver,
@@ -24,11 +26,10 @@ from services.commissions.periods import (
     save_period,
     submitted_period,
 )
-from services.commissions.rating import sheet_of
+from services.commissions.rating import AccountOutcome
 from services.commissions.reference import ReferenceCache
 from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP, TOPICS
-from services.commissions.statement_rows import statement_write
 from services.commissions.store import AccountKey, canonical_json
 from shared.errors import Refused
 from shared.events.journals import STATEMENT, FixedData, StatementData
@@ -194,33 +195,64 @@ async def _prepare(
 ) -> dict[StatementKey, Prepared] | None:
     """Explain every statement that is to be fixed; None where one is not settled after all.
 
-    Done before anything is locked: it takes as long as rating everybody once.
+    Each account is rated again from all its credits, as the ledger's watch does it in turn. Raises
+    OpenItems where anything differs by a cent from what is stored or posted. Done before anything
+    is locked: it takes as long as rating everybody once.
     """
     prepared: dict[StatementKey, Prepared] = {}
     async with pool.acquire() as tx, tx.transaction(isolation="repeatable_read", readonly=True):
         reference = await cache.at(tx)
         if items := await open_items(tx, period.end):
             raise OpenItems(items)
-        sheets: dict[tuple[AccountKey, str], list[asyncpg.Record]] = {}
+        rows: dict[str, list[asyncpg.Record]] = {}
+        years: dict[str, set[str]] = {}
+        # What is posted without a statement would be fixed as well.
         for row in await tx.fetch(
-            "SELECT payee, plan_id, period, start_day, version, document::text AS document "
-            "FROM statement WHERE end_day <= $1 AND end_day > (SELECT day FROM closed_until) "
-            "ORDER BY payee, plan_id, start_day",
+            "SELECT payee, plan_id, period, start_day, version FROM statement "
+            "WHERE end_day <= $1 AND end_day > (SELECT day FROM closed_until) UNION "
+            "SELECT payee, plan_id, period, start_day, NULL FROM posting "
+            "WHERE end_day <= $1 AND end_day > (SELECT day FROM closed_until) "
+            "ORDER BY payee, plan_id, start_day, version",
             period.end,
         ):
-            account = AccountKey(row["payee"], row["plan_id"])
-            sheets.setdefault((account, reference.year_of(row["start_day"]).label), []).append(row)
-        for (account, year), rows in sheets.items():
-            sheet = await sheet_of(tx, account, reference.year(year), reference)
-            for row in rows:
-                statement = None if sheet is None else sheet.statement(row["period"])
-                if sheet is None or statement is None:
+            root_id = AccountKey(row["payee"], row["plan_id"]).root_id
+            years.setdefault(root_id, set()).add(reference.year_of(row["start_day"]).label)
+            if row["version"] is not None:
+                rows.setdefault(root_id, []).append(row)
+        wanted = {root_id: frozenset(labels) for root_id, labels in years.items()}
+        drifting: list[Item] = []
+        async for outcome in checked(tx, wanted, reference):
+            if outcome.differs:
+                drifting.append(_drift(outcome))
+                continue
+            for row in rows.get(outcome.account.root_id, ()):
+                tree = _explained(outcome, row["period"])
+                if tree is None:
                     return None
-                if statement_write(account, statement).document != row["document"]:
-                    return None
-                tree = canonical_json(explain_statement(statement, sheet.rater))
-                prepared[*account, row["period"]] = Prepared(row["version"], tree)
+                prepared[*outcome.account, row["period"]] = Prepared(row["version"], tree)
+        if drifting:
+            raise OpenItems(drifting)
     return prepared
+
+
+def _explained(outcome: AccountOutcome, period: str) -> str | None:
+    """The explanation of a statement as JSON text; None where nothing makes it."""
+    for sheet in outcome.sheets:
+        if (statement := sheet.statement(period)) is not None:
+            return canonical_json(explain_statement(statement, sheet.rater))
+    return None
+
+
+def _drift(outcome: AccountOutcome) -> Item:
+    """An account that is stored, or posted, otherwise than rating it again gives."""
+    account = outcome.account
+    periods = {write.period for write in outcome.writes} | set(outcome.gone)
+    periods |= {posting.place.period for posting in outcome.postings}
+    message = (
+        f"the ledger or the statements of {account.payee} under {account.plan_id} differ from "
+        f"rating them again ({', '.join(sorted(periods))}); see the runbook of AttainLedgerDrift"
+    )
+    return Item("ledger_drift", None, account.payee, account.plan_id, min(periods), message)
 
 
 async def _fix(  # noqa: PLR0913 - a use case and what it works with
@@ -252,6 +284,7 @@ async def _fix(  # noqa: PLR0913 - a use case and what it works with
     closed = stored.closed(actor, now)
     await save_period(tx, closed, actor, now, statements=_fixed_data(rows))
     await _store_fixed(tx, rows, prepared, closed)
+    await note_fixed(tx, closed.period)
     await tx.execute("UPDATE closed_until SET day = $1", period.end)
     # Every account is rated again: what changes from now on lands in its first open period.
     await tx.execute(

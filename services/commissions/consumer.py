@@ -1,74 +1,12 @@
-"""Event type → reader: what this service listens to."""
+"""What this service listens to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
-import msgspec
-
+from services.commissions.readers import READERS
 from services.commissions.sources import TOPICS
-from shared.clock import parse_day, parse_instant
-from shared.errors import InvalidValue
-from shared.events.catalogue import RECORD_KINDS
-from shared.events.envelope import Envelope, invalid_from_msgspec
-from shared.events.targets import (
-    KPI,
-    OBJECTIVE_SCORE,
-    QUOTA,
-    KpiData,
-    ObjectiveScoreData,
-    QuotaData,
-)
-from shared.facts.fact import read_fact
 from shared.runtime.consume import Subscription
-
-T = TypeVar("T", bound=msgspec.Struct)
-
-
-def reader_of(model: type[T]) -> Callable[[Envelope], T]:
-    """Reads the data of an envelope as `model`. Raises InvalidValue with a JSON pointer."""
-    decoder = msgspec.json.Decoder(model)
-
-    def read(envelope: Envelope) -> T:
-        try:
-            return decoder.decode(envelope.data)
-        except msgspec.DecodeError as error:
-            raise invalid_from_msgspec(error).at("/data") from None
-
-    return read
-
-
-_kpi = reader_of(KpiData)
-_score = reader_of(ObjectiveScoreData)
-
-
-def kpi_of(envelope: Envelope) -> KpiData:
-    """The KPI in `envelope`. Raises InvalidValue, also for a day that does not exist."""
-    said = _kpi(envelope)
-    try:
-        parse_day(said.day)
-    except InvalidValue as error:
-        raise error.at("/data/day") from None
-    return said
-
-
-def score_of(envelope: Envelope) -> ObjectiveScoreData:
-    """The score in `envelope`. Raises InvalidValue, also for an instant that does not exist."""
-    said = _score(envelope)
-    try:
-        parse_instant(said.scored_at)
-    except InvalidValue as error:
-        raise error.at("/data/scored_at") from None
-    return said
-
 
 SUBSCRIPTION = Subscription(
     topics=TOPICS,
-    readers={
-        QUOTA.type: reader_of(QuotaData),
-        KPI.type: kpi_of,
-        OBJECTIVE_SCORE.type: score_of,
-        **{kind.type: read_fact for kind in RECORD_KINDS.values() if kind.topic in TOPICS},
-    },
+    readers=READERS,
 )

@@ -6,7 +6,7 @@ objectives are roots of their own (standalone.py), written by the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,12 +24,29 @@ from services.commissions.domain.credits import (
     credits_for,
 )
 from services.commissions.domain.deal_events import DealFacts, credit_events, deal_fields
+from services.commissions.domain.families import (
+    Days,
+    Families,
+    KeptElsewhere,
+    covers,
+    credited_elsewhere,
+)
 from services.commissions.domain.people import with_people
 from services.commissions.domain.plan import Plan
+from services.commissions.domain.windows import linked_years
+from services.commissions.held_back import (
+    DELETED_AFTER_CLOSE,
+    Held,
+    HeldState,
+    come_back,
+    fixed_days,
+    load_held,
+    without_deletion,
+)
 from services.commissions.needs import ACTIVITIES, PAYMENTS, PEOPLE, budget_need
 from services.commissions.reference import Reference
 from services.commissions.store import UNASSIGNED, AccountKey, Waiting, canonical_json
-from shared.facts.deal import project_deal, resolve_redirects
+from shared.facts.deal import project_deal
 from shared.facts.marks import RootKey, Touched
 from shared.facts.record import Record
 from shared.facts.settle import LockedRoot, Projected, Settled
@@ -41,19 +58,24 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Contribution:
-    """What one deal contributes: credits by key, and what waits."""
+    """What one deal contributes: credits by key, and what waits.
+
+    held: of a deal that is gone after a close credited it, what was decided: see held_back.py.
+    """
 
     credits: dict[str, Credit] = field(default_factory=dict)
     waiting: set[Waiting] = field(default_factory=set)
+    held: HeldState | None = None
 
     def text(self) -> str | None:
         """Canonical JSON; None when it contributes nothing."""
-        if not self.credits and not self.waiting:
+        if not self.credits and not self.waiting and self.held is None:
             return None
         return canonical_json(
             {
                 "credits": [credit_as_row(self.credits[key]) for key in sorted(self.credits)],
                 "waiting": sorted(self.waiting),
+                **({} if self.held is None else {"held": self.held}),
             }
         )
 
@@ -65,14 +87,25 @@ class Contribution:
         stored = msgspec.json.decode(text)
         credits_ = [credit_from_row(row) for row in stored["credits"]]
         waiting = msgspec.convert(stored["waiting"], list[Waiting])
-        return cls({credit.key: credit for credit in credits_}, set(waiting))
+        return cls({credit.key: credit for credit in credits_}, set(waiting), stored.get("held"))
 
 
 async def project_deals(
-    tx: Connection, roots: Sequence[LockedRoot], reference: Reference
+    tx: Connection, roots: Sequence[LockedRoot], reference: Reference, *, live: bool = True
 ) -> Projected:
-    """Credit the deals of locked roots and write what differs from what is stored."""
-    now, survivors = await _contributions(tx, [root.key.id for root in roots], reference)
+    """Credit the deals of locked roots and write what differs from what is stored.
+
+    live: decisions about deals that came back are ended; a rebuild, which passes through every
+    state that ever was, leaves them alone.
+    """
+    now, survivors = await contributions(tx, [root.key.id for root in roots], reference, lock=True)
+    back = [
+        root.key.id
+        for root in roots
+        if live and now[root.key.id].held is None and _was_held(root.contribution)
+    ]
+    if back:
+        await come_back(tx, await load_records(tx, "deal", back))
     # Whoever merges into whom may change unseen, in a transaction that is not over yet: each
     # merged deal that is settled has its survivor look again.
     merged = {survivors[root.key.id] for root in roots if root.key.id in survivors}
@@ -81,6 +114,13 @@ async def project_deals(
     )
     followers = {Touched(RootKey("deal", survivor)) for survivor in merged}
     return Projected(projected.settled, followers.union(projected.followers))
+
+
+def _was_held(contribution: str | None) -> bool:
+    """Whether a deal was held when it was last settled; the text tells at once that it was not."""
+    if contribution is None or '"held":' not in contribution:
+        return False
+    return Contribution.read(contribution).held is not None
 
 
 async def write_differences(
@@ -127,14 +167,40 @@ def _accounts(
         for side in (was, is_):
             if (credit := side.credits.get(key)) is not None:
                 account = AccountKey(credit.payee, credit.plan_id)
-                found.add(touched_account(account, reference.year_of(credit.day).label))
+                window = reference.windows(credit.plan_id).at(credit.day)
+                found.add(touched_account(account, window.label))
                 if (component := _budget_of(credit, reference)) is not None:
                     found.add(Touched(RootKey("budget", f"{credit.plan_id}|{component}")))
     for entry in was.waiting ^ is_.waiting:
         if entry.payee and entry.kind != UNASSIGNED:
             account = AccountKey(entry.payee, entry.plan_id)
-            found.add(touched_account(account, reference.year_of(entry.day).label))
+            window = reference.windows(entry.plan_id).at(entry.day)
+            found.add(touched_account(account, window.label))
+    for side in (was, is_):
+        found |= _linked(side, {root for root, _ in found}, reference)
     return found
+
+
+def _linked(side: Contribution, touched: Collection[RootKey], reference: Reference) -> set[Touched]:
+    """Whole years of touched accounts where a cap goes on over the windows of this deal's credits.
+
+    Without them the year is rated window by window; whether it can be is seen from all its credits.
+    """
+    by_account: dict[AccountKey, list[Credit]] = {}
+    for credit in side.credits.values():
+        if credit.component_id in reference.deal_capped.get(credit.plan_id, ()):
+            by_account.setdefault(AccountKey(credit.payee, credit.plan_id), []).append(credit)
+    return {
+        touched_account(account, year.label)
+        for account, mine in by_account.items()
+        if len(mine) > 1 and RootKey("account", account.root_id) in touched
+        for year in linked_years(
+            mine,
+            reference.deal_capped[account.plan_id],
+            reference.year_of,
+            reference.windows(account.plan_id).at,
+        )
+    }
 
 
 def _budget_of(credit: Credit, reference: Reference) -> str | None:
@@ -146,41 +212,110 @@ def _budget_of(credit: Credit, reference: Reference) -> str | None:
     return None if pays is None or pays.budget is None else credit.component_id
 
 
-def touched_account(account: AccountKey, year: str) -> Touched:
-    """An account, of which one fiscal year has to be rated again."""
-    return Touched(RootKey("account", account.root_id), year)
+def touched_account(account: AccountKey, window: str) -> Touched:
+    """An account, of which one window, or fiscal year, has to be rated again."""
+    return Touched(RootKey("account", account.root_id), window)
 
 
-async def _contributions(
-    tx: Connection, deal_ids: Sequence[str], reference: Reference
+async def contributions(
+    tx: Connection, deal_ids: Sequence[str], reference: Reference, *, lock: bool = False
 ) -> tuple[dict[str, Contribution], Mapping[str, str]]:
-    """Deal → what it contributes, and the survivor of every merged one."""
-    survivors = resolve_redirects(await load_redirects(tx, "deal", deal_ids))
-    family: dict[str, list[str]] = {d: [d] for d in deal_ids if d not in survivors}
-    for merged, survivor in survivors.items():
-        if survivor in family:
-            family[survivor].append(merged)
-    records = await load_records(tx, "deal", family)
-    parents = [f"deal/{member}" for members in family.values() for member in members]
-    children = await _children(tx, parents, reference)
-    found = {}
-    for deal_id in deal_ids:
-        if deal_id in survivors:
-            found[deal_id] = Contribution()
-            continue
-        record = records.get(deal_id, Record())
+    """Deal → what it contributes, and the survivor of every merged one.
+
+    A deal that is gone after a close credited it keeps what that close fixed until it is decided
+    otherwise. lock: nobody closes meanwhile.
+    """
+    families = Families(await load_redirects(tx, "deal", deal_ids))
+    standing = [deal_id for deal_id in deal_ids if deal_id not in families.survivors]
+    records = await load_records(tx, "deal", standing)
+    upstream = {deal_id: families.upstream(deal_id) for deal_id in deal_ids}
+    gone = {deal_id for deal_id in deal_ids if deal_id in families.survivors}
+    gone.update(*upstream.values())
+    gone.update(d for d, record in records.items() if record.value("deleted") is True)
+    held = await load_held(tx, gone, lock=lock) if gone else {}
+    keeping = sorted(d for d, of in held.items() if of.keeps and d in families.survivors)
+    records |= await load_records(tx, "deal", keeping) if keeping else {}
+    upstream |= {deal_id: families.upstream(deal_id) for deal_id in keeping}
+    # Whoever is in another's family is made first: what it keeps is not credited twice.
+    asked = sorted({*standing, *keeping}, key=lambda d: len(upstream[d]))
+    members = {member for deal_id in asked for member in (deal_id, *upstream[deal_id])}
+    children = await _children(tx, [f"deal/{member}" for member in sorted(members)], reference)
+    own = await fixed_days(tx, [d for d in standing if upstream[d]]) if keeping else {}
+    made: dict[str, Contribution] = {}
+    for deal_id in asked:
         mine = Children()
-        for member in family[deal_id]:
+        for member in (deal_id, *upstream[deal_id]):
             mine.add(children.get(f"deal/{member}"))
-        found[deal_id] = contribution_of(
+        record, of = records.get(deal_id, Record()), held.get(deal_id)
+        found = contribution_of(
             deal_id,
-            record,
+            without_deletion(record) if of is not None and of.keeps else record,
             sorted(mine.invoices, key=_by_id),
             reference,
             sorted(mine.payments, key=_by_id),
             sorted(mine.activities, key=_by_id),
         )
-    return found, survivors
+        kept = [kept_by(u, made[u], held[u].days) for u in upstream[deal_id] if u in keeping]
+        if kept:
+            found = not_again(found, deal_id, kept, own.get(deal_id, ()))
+        if of is not None and of.keeps:
+            found = on_closed_days(found, deal_id, of, families.survivors.get(deal_id))
+        made[deal_id] = found
+    found_of = {deal_id: made.get(deal_id) or Contribution() for deal_id in deal_ids}
+    for deal_id in gone.intersection(found_of):
+        if (of := held.get(deal_id)) is not None and of.state != "open":
+            found_of[deal_id].held = of.state
+    return found_of, families.survivors
+
+
+def kept_by(deal_id: str, made: Contribution, days: Days) -> KeptElsewhere:
+    """What a merged deal keeps, for those it was merged into."""
+    events = {(credit.event_key, credit.plan_id) for credit in made.credits.values()}
+    events |= {(e.event_key, e.plan_id) for e in made.waiting if e.kind != DELETED_AFTER_CLOSE}
+    return KeptElsewhere(deal_id, frozenset(events), days)
+
+
+def not_again(
+    made: Contribution, deal_id: str, kept: Sequence[KeptElsewhere], own: Days
+) -> Contribution:
+    """A survivor's contribution without what deals that were merged into it keep."""
+    return Contribution(
+        {
+            key: credit
+            for key, credit in made.credits.items()
+            if not credited_elsewhere(
+                deal_id, credit.event_key, credit.plan_id, credit.day, kept, own
+            )
+        },
+        {
+            entry
+            for entry in made.waiting
+            if not credited_elsewhere(deal_id, entry.event_key, entry.plan_id, entry.day, kept, own)
+        },
+    )
+
+
+def on_closed_days(
+    made: Contribution, deal_id: str, held: Held, survivor: str | None
+) -> Contribution:
+    """What a deal that is gone keeps; while nothing is decided, with the exception that says so."""
+    found = Contribution(
+        {key: c for key, c in made.credits.items() if covers(held.days, c.plan_id, c.day)},
+        {entry for entry in made.waiting if covers(held.days, entry.plan_id, entry.day)},
+    )
+    days = [*(c.day for c in found.credits.values()), *(entry.day for entry in found.waiting)]
+    if held.state == "open" and days:
+        happened = "deleted" if survivor is None else f"merged into {survivor}"
+        message = (
+            f"the deal was {happened} after a close had credited it; decide under "
+            f"/v1/held-deletions/{deal_id} whether those credits stay or are taken back"
+        )
+        found.held = "open"
+        key = f"deal:{deal_id}"
+        found.waiting.add(
+            Waiting(deal_id, DELETED_AFTER_CLOSE, key, "", "", "", min(days), message)
+        )
+    return found
 
 
 @dataclass(slots=True)
@@ -197,6 +332,17 @@ class Children:
             self.invoices += other.invoices
             self.payments += other.payments
             self.activities += other.activities
+
+
+async def payments_of(
+    tx: Connection, deal_id: str, reference: Reference
+) -> list[tuple[str, Record]]:
+    """Payments of a deal, its invoices, and deals merged into it, as far as any plan reads them."""
+    families = Families(await load_redirects(tx, "deal", [deal_id]))
+    members = sorted({deal_id, *families.upstream(deal_id)})
+    children = await _children(tx, [f"deal/{member}" for member in members], reference)
+    found = [payment for child in children.values() for payment in child.payments]
+    return sorted(found, key=_by_id)
 
 
 async def _children(

@@ -8,24 +8,35 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from services.commissions.budgets import grants_with
+from services.commissions.crediting import payments_of
 from services.commissions.domain.credits import Credit, CreditEvent, CreditException, credits_for
 from services.commissions.domain.deal_events import (
     deal_fields,
     stated_shares,
 )
+from services.commissions.domain.payments import cash_for
 from services.commissions.domain.people import with_people
-from services.commissions.domain.plan import CreditOn, Over
+from services.commissions.domain.periods import Period
+from services.commissions.domain.plan import CreditOn, Over, Plan
 from services.commissions.domain.rates import ZERO
 from services.commissions.domain.rating import Line, LineKind
 from services.commissions.domain.sheet import Sheet
-from services.commissions.needs import PEOPLE
-from services.commissions.rating import sheet_of
+from services.commissions.needs import PEOPLE, budgets_in
+from services.commissions.rating import (
+    AccountState,
+    account_since,
+    fill_statements,
+    rated_sheet,
+)
 from services.commissions.reference import Reference
 from services.commissions.store import AccountKey
 from shared.clock import to_epoch_ms
 from shared.facts.deal import owner_at, project_deal, shares_at
 from shared.facts.store import load_records
-from shared.money import EXACT, exact_sum
+from shared.money import EXACT, exact_sum, quantise
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection
@@ -91,7 +102,10 @@ class Estimate:
 async def hypothetical_event(
     tx: Connection, said: Hypothesis, reference: Reference
 ) -> CreditEvent | None:
-    """The event that winning the deal would be; None when there is no such deal."""
+    """The event that winning the deal would be, with what has been paid for it so far.
+
+    None when there is no such deal.
+    """
     event = CreditEvent(
         key="estimate",
         on=CreditOn.DEAL_WON,
@@ -122,6 +136,7 @@ async def hypothetical_event(
         splits=stated_shares(held["splits"]) if said.splits is None else event.splits,
         overlays=stated_shares(held["overlays"]) if said.overlays is None else event.overlays,
         fields={"deal": {**deal_fields(record), **said.fields}},
+        cash=cash_for(await payments_of(tx, said.deal_id, reference)),
     )
 
 
@@ -162,70 +177,146 @@ async def estimates(
             by_payee.setdefault(credit.payee, []).append(credit)
         for payee, credits_ in sorted(by_payee.items()):
             account = AccountKey(payee, plan.id)
-            year = reference.year_of(credits_[0].day)
-            before = await sheet_of(tx, account, year, reference, without_deal=event.deal_id)
-            after = await sheet_of(
-                tx, account, year, reference, extra=credits_, without_deal=event.deal_id
-            )
-            if before is not None and after is not None:
-                found.append(_estimate(account, before, after, credits_))
+            found.append(await _estimate(tx, account, plan, event.deal_id, credits_, reference))
     on_no_plan -= {estimate.payee for estimate in found}
     return found, waiting, sorted(on_no_plan)
 
 
-def _estimate(
-    account: AccountKey, before: Sheet, after: Sheet, credits_: Sequence[Credit]
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A fiscal year of an account: what its lines earn, in all and by component, and its pay."""
+
+    earned: Decimal
+    payable: Decimal
+    by_component: Mapping[str, Decimal]
+
+    @classmethod
+    def of(cls, sheet: Sheet) -> _Standing:
+        """As it was rated."""
+        amounts: dict[str, list[Decimal]] = {}
+        for statement in sheet.statements:
+            for line in statement.lines:
+                amounts.setdefault(line.component_id, []).append(line.amount)
+        return cls(
+            exact_sum(statement.own for statement in sheet.statements),
+            exact_sum(statement.payable for statement in sheet.statements),
+            {component: exact_sum(found) for component, found in amounts.items()},
+        )
+
+
+class _StoredLine(msgspec.Struct, gc=False):
+    component: str | None
+    amount: Decimal
+
+
+class _StoredFigures(msgspec.Struct, gc=False):
+    """What is asked of a stored statement; the rest of it is passed over."""
+
+    own: Decimal
+    payable: Decimal
+    lines: list[_StoredLine]
+
+
+_figures = msgspec.json.Decoder(_StoredFigures)
+
+
+async def _estimate(  # noqa: PLR0913, PLR0917 - whose, of what, and with what
+    tx: Connection,
+    account: AccountKey,
+    plan: Plan,
+    deal_id: str,
+    credits_: Sequence[Credit],
+    reference: Reference,
 ) -> Estimate:
-    keys = {credit.key for credit in credits_}
-    day = credits_[0].day
-    statement = next(s for s in after.statements if day in s.period)
-    components = [
-        _component(component, before, after, keys)
-        for component in sorted({credit.component_id for credit in credits_})
-    ]
+    year = reference.year_of(credits_[0].day)
+    state = await account_since(tx, account, year.start, reference)
+    everything = state.credits.get(year, [])
+    others = [credit for credit in everything if credit.deal_id != deal_id]
+    needs = reference.needs[plan.id]
+    before: _Standing | None = None
+    if len(others) == len(everything):
+        before = await _stored_standing(tx, state, year)
+    if before is None:
+        state.credits[year] = others
+        if budgets_in(needs):
+            state.grants = await grants_with(tx, plan, needs, (), deal_id)
+        before = _Standing.of(rated_sheet(state, plan, year, reference))
+    state.credits[year] = [*others, *credits_]
+    if budgets_in(needs):
+        state.grants = await grants_with(tx, plan, needs, credits_, deal_id)
+    sheet = rated_sheet(state, plan, year, reference)
+    after = _Standing.of(sheet)
+    statement = next(s for s in sheet.statements if credits_[0].day in s.period)
     return Estimate(
         payee=account.payee,
         plan=account.plan_id,
         period=statement.period.label,
         currency=statement.currency,
-        before=_earned(before),
-        after=_earned(after),
-        payable_before=exact_sum(s.payable for s in before.statements),
-        payable_after=exact_sum(s.payable for s in after.statements),
-        components=components,
+        before=before.earned,
+        after=after.earned,
+        payable_before=before.payable,
+        payable_after=after.payable,
+        components=_components(sheet, before, after, credits_),
     )
 
 
-def _earned(sheet: Sheet) -> Decimal:
-    return exact_sum(statement.own for statement in sheet.statements)
-
-
-def _component(component: str, before: Sheet, after: Sheet, keys: set[str]) -> ComponentEstimate:
-    line = next((found for found in _lines(after, component) if found.key in keys), None)
-    return ComponentEstimate(
-        component=component,
-        before=exact_sum(found.amount for found in _lines(before, component)),
-        after=exact_sum(found.amount for found in _lines(after, component)),
-        next_tier=None if line is None else _next_tier(after, line),
+async def _stored_standing(tx: Connection, state: AccountState, year: Period) -> _Standing | None:
+    """A year as its statements have it; None while the account waits to be settled."""
+    if not await tx.fetchval(
+        "SELECT reference_version = (SELECT version FROM reference_version) AND NOT EXISTS "
+        "(SELECT FROM mark WHERE kind = 'account' AND root_id = $1) "
+        "FROM root WHERE kind = 'account' AND id = $1",
+        state.account.root_id,
+    ):
+        return None
+    await fill_statements(tx, [state])
+    amounts: dict[str, list[Decimal]] = {}
+    own: list[Decimal] = []
+    payable: list[Decimal] = []
+    for stored in state.statements:
+        if stored.start_day in year:
+            said = _figures.decode(stored.document)
+            own.append(quantise(said.own))
+            payable.append(quantise(said.payable))
+            for line in said.lines:
+                amounts.setdefault(line.component or "", []).append(quantise(line.amount))
+    return _Standing(
+        exact_sum(own),
+        exact_sum(payable),
+        {component: exact_sum(found) for component, found in amounts.items()},
     )
 
 
-def _lines(sheet: Sheet, component: str) -> list[Line]:
-    return [
-        line
-        for statement in sheet.statements
-        for line in statement.lines
-        if line.component_id == component
-    ]
+def _components(
+    sheet: Sheet, before: _Standing, after: _Standing, credits_: Sequence[Credit]
+) -> list[ComponentEstimate]:
+    keys = {credit.key for credit in credits_}
+    named = {credit.component_id for credit in credits_}
+    lines: dict[str, list[Line]] = {component: [] for component in named}
+    for statement in sheet.statements:
+        for line in statement.lines:
+            if line.component_id in named and line.kind is LineKind.CREDIT:
+                lines[line.component_id].append(line)
+    found = []
+    for component in sorted(named):
+        own = next((line for line in lines[component] if line.key in keys), None)
+        found.append(
+            ComponentEstimate(
+                component=component,
+                before=before.by_component.get(component, ZERO),
+                after=after.by_component.get(component, ZERO),
+                next_tier=None if own is None else _next_tier(sheet, own, lines[component]),
+            )
+        )
+    return found
 
 
-def _next_tier(sheet: Sheet, line: Line) -> NextTier | None:
-    """From where the whole measure period stands after the deal to the next bound above."""
-    same = [
-        other
-        for other in _lines(sheet, line.component_id)
-        if other.kind is LineKind.CREDIT and other.measure == line.measure
-    ]
+def _next_tier(sheet: Sheet, line: Line, lines: Sequence[Line]) -> NextTier | None:
+    """From where the whole measure period stands after the deal to the next bound above.
+
+    lines: all credit lines of the component.
+    """
+    same = [other for other in lines if other.measure == line.measure]
     last = max(same, key=lambda other: (other.count, other.after))
     if sheet.rater.component_of(last).rates is None:
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from services.commissions import targets
+from services.commissions.held_changes import OF_PEOPLE, put_aside
 from services.commissions.needs import ACTIVITIES, PEOPLE
 from services.commissions.projector import CommissionsProjector
 from services.commissions.reference import Reference
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 REFERENCE_KINDS = frozenset({"rate", "stage_map", "calendar"})
 """Records that every deal is projected with; of people only their identities always are."""
 
-OF_PEOPLE = frozenset({"manager", "name", "role", "currency"})
-"""What plans may ask of people besides."""
+BACKLOG_MESSAGES = 1_000
+"""A batch of so many is one of several: accounts are rated once after them, not in each."""
 
 LINK_LOCKS = 0x0C0DE_11
 """Class of the advisory locks of links between payments and invoices."""
@@ -43,6 +44,16 @@ def parent_of(kind: str, record: Record) -> str | None:
         return f"deal/{deal}"
     invoice = record.value("invoice") if kind == "payment" else None
     return f"invoice/{invoice}" if invoice else None
+
+
+def guarded_handler(projector: CommissionsProjector) -> Handler:
+    """What a batch does where changes that people state are judged before they count."""
+    handle = handler_for(projector)
+
+    async def handle_rest(tx: Connection, messages: Sequence[Message]) -> None:
+        await handle(tx, await put_aside(tx, messages))
+
+    return handle_rest
 
 
 def handler_for(projector: CommissionsProjector) -> Handler:
@@ -62,7 +73,7 @@ def handler_for(projector: CommissionsProjector) -> Handler:
         touched |= await take_quotas(tx, messages)
         touched |= await take_kpis(tx, messages)
         touched |= await take_scores(tx, messages)
-        await settler.settle(tx, touched)
+        await settler.settle(tx, touched, backlog=len(messages) >= BACKLOG_MESSAGES)
 
     return handle
 

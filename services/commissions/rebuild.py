@@ -17,11 +17,14 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.commissions import store
+from services.commissions.agreed import mark_adjusted
 from services.commissions.begun import add_activity_roots, mark_uncredited
 from services.commissions.close import log_ends
 from services.commissions.consumer import SUBSCRIPTION
 from services.commissions.domain.ledger import Account, Cause, Place, Posting, transaction
 from services.commissions.handlers import asks_for_activities, handler_for
+from services.commissions.held_back import mark_gone
+from services.commissions.held_changes import not_counting
 from services.commissions.projector import CommissionsProjector
 from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP, TOPICS
@@ -152,7 +155,7 @@ class _Reader:
     def __init__(self, settings: CommissionsSettings, connection: Connection) -> None:
         self._settings = settings
         self._connection = connection
-        self._projector = CommissionsProjector()
+        self._projector = CommissionsProjector(live=False)
         self._handle = handler_for(self._projector)
         self._consumer = AIOKafkaConsumer(
             **client_options(settings.kafka),
@@ -162,6 +165,7 @@ class _Reader:
             isolation_level="read_committed",
         )
         self._read: dict[tuple[str, int], int] = {}
+        self._aside: dict[str, Message] = {}
         self.facts = 0
 
     async def start(self) -> None:
@@ -183,12 +187,24 @@ class _Reader:
     async def catch_up(self) -> None:
         """Read until nearly everything is read, and settle it."""
         while True:
-            ends = await log_ends(self._settings.kafka, self._settings.topic_prefix)
+            ends = await self._consumed()
             missing = sum(max(0, end - self._read.get(place, 0)) for place, end in ends.items())
             if missing <= NEAR_RECORDS:
                 break
             await self.read_to(ends)
         await self.settle_all()
+
+    async def _consumed(self) -> Positions:
+        """What the live consumers have read: what they put aside is known until there."""
+        rows = await self._connection.fetch(
+            "SELECT topic, partition, next_offset FROM consumer_offset WHERE consumer_group = $1",
+            GROUP,
+        )
+        return {
+            (row["topic"], row["partition"]): row["next_offset"]
+            for row in rows
+            if row["topic"] in TOPICS and row["next_offset"] > 0
+        }
 
     async def read_to(self, ends: Positions) -> None:
         """Read each partition up to a position, and not beyond."""
@@ -209,7 +225,19 @@ class _Reader:
             if messages:
                 self.facts += len(messages)
                 async with self._connection.transaction():
-                    await self._handle(self._connection, messages)
+                    await self._handle(self._connection, await self._counting(messages))
+
+    async def _counting(self, messages: Sequence[Message]) -> list[Message]:
+        """Without changes that are held, or were discarded."""
+        aside = await not_counting(self._connection, messages)
+        self._aside |= aside
+        return [message for message in messages if message.envelope.id not in aside]
+
+    async def take_released(self) -> None:
+        """Changes that were let count while this went on."""
+        messages, self._aside = list(self._aside.values()), {}
+        if counting := await self._counting(messages):
+            await self._handle(self._connection, counting)
 
     async def settle_all(self) -> None:
         """Settle every mark, and every root that older reference data made."""
@@ -275,14 +303,18 @@ async def _swap(connection: Connection, reader: _Reader, version: int) -> Report
                 if row["topic"] in TOPICS and row["next_offset"] > 0
             }
         )
+        await reader.take_released()
         if live != version:
             await reader.settle_anew()
-        # A close that happened meanwhile changes what every account is given.
+        # A close that happened meanwhile changes what every account is given, and what is kept of
+        # deals that are gone.
+        await mark_gone(connection)
         await connection.execute(
             "INSERT INTO mark (kind, root_id, part) SELECT kind, id, '' FROM root "
             "WHERE kind = 'account'"
         )
         await mark_uncredited(connection)
+        await mark_adjusted(connection)
         await reader.settle_all()
         differing = await _differing(connection)
         postings = await _missing_postings(connection)

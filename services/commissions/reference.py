@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from services.commissions.domain.assigned import Assigned
 from services.commissions.domain.exchange import RateBook, RateRow
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.periods import Period, PeriodKind, parse_period, period_of
 from services.commissions.domain.plan import Assignment, DayRange, Plan, PlanVersion
+from services.commissions.domain.windows import Windows, deal_capped, window_kind
 from services.commissions.needs import needs_of
+from shared.facts.fact import Fact
 from shared.facts.record import Record
 from shared.facts.reference import Identities, StageMaps
 from shared.facts.store import load_kind
@@ -36,6 +39,9 @@ class Reference:
     org: Org
     needs: Mapping[str, frozenset[str]] = field(init=False)
     _asked: frozenset[str] = field(init=False)
+    _assigned: Mapping[str, Assigned] = field(init=False)
+    _windows: Mapping[str, Windows] = field(init=False)
+    deal_capped: Mapping[str, frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         """What each plan, in any of its versions, asks for; and all of them together."""
@@ -44,6 +50,14 @@ class Reference:
             for plan_id, plan in self.plans.items()
         }
         object.__setattr__(self, "needs", needs)
+        assigned = {plan_id: Assigned(found) for plan_id, found in self.assignments.items()}
+        object.__setattr__(self, "assignments", assigned)
+        object.__setattr__(self, "_assigned", assigned)
+        month = self.org.calendar.fiscal_start_month
+        windows = {p: Windows(window_kind(plan), month) for p, plan in self.plans.items()}
+        object.__setattr__(self, "_windows", windows)
+        capped = {p: deal_capped(plan) for p, plan in self.plans.items()}
+        object.__setattr__(self, "deal_capped", capped)
         object.__setattr__(self, "_asked", frozenset().union(*needs.values()))
 
     def asks_for(self, need: str) -> bool:
@@ -72,13 +86,22 @@ class Reference:
         """The period of that name, in this organisation's fiscal years. Raises InvalidValue."""
         return parse_period(label, self.fiscal_start_month)
 
+    def windows(self, plan_id: str) -> Windows:
+        """The stretches in which accounts of a plan are rated."""
+        return self._windows.get(plan_id) or Windows(PeriodKind.YEAR, self.fiscal_start_month)
+
     def is_on_a_plan(self, payee: str, day: date) -> bool:
         """Whether somebody is assigned to any plan on a day."""
         return any(
-            payee == assignment.payee and day in assignment.days
-            for assigned in self.assignments.values()
-            for assignment in assigned
+            day in assignment.days
+            for assigned in self._assigned.values()
+            for assignment in assigned.of(payee)
         )
+
+    def assignments_of(self, payee: str, plan_id: str) -> Sequence[Assignment]:
+        """Somebody's assignments to one plan."""
+        assigned = self._assigned.get(plan_id)
+        return () if assigned is None else assigned.of(payee)
 
 
 @dataclass(slots=True)
@@ -112,6 +135,34 @@ class ReferenceLoader:
         for row in known:
             versions.setdefault(row["plan_id"], []).append(self._versions[row["hash"]])
         return {plan_id: Plan(plan_id, tuple(found)) for plan_id, found in versions.items()}
+
+
+async def with_facts(tx: Connection, present: Reference, facts: Sequence[Fact]) -> Reference:
+    """Present reference data, of the same snapshot, as it would be with more facts. Writes nothing.
+
+    facts: about rates, stage maps, calendars and people. Raises InvalidValue where they break it.
+    """
+    kinds = {fact.kind.name for fact in facts}
+
+    async def records(kind: str) -> dict[str, Record]:
+        found = await load_kind(tx, kind)
+        for fact in facts:
+            if fact.kind.name == kind:
+                found.setdefault(fact.record_id, Record()).fold(fact)
+        return found
+
+    changed = present
+    if kinds & {"person", "calendar"}:
+        org = Org.build(
+            await records("person"), await load_kind(tx, "team"), await records("calendar")
+        )
+        changed = replace(changed, org=org)
+    if kinds & {"stage_map", "calendar"}:
+        maps = StageMaps.build(await records("stage_map"), changed.org.zone)
+        changed = replace(changed, stage_maps=maps)
+    if "rate" in kinds:
+        changed = replace(changed, rates=RateBook(_rates(await records("rate"))))
+    return changed
 
 
 @dataclass(slots=True)

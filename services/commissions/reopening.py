@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from services.commissions.domain.periods import Period
+from services.commissions.held_back import forget_fixed
 from services.commissions.periods import StoredPeriod, save_period
 from services.commissions.two_persons import check_second_person
 from shared.errors import Refused
@@ -127,3 +128,4 @@ async def _release_statements(tx: Connection, stored: StoredPeriod, now: datetim
         now,
     )
     await tx.execute("DELETE FROM fixed_statement WHERE closed_with = $1", stored.period)
+    await forget_fixed(tx, stored.period)

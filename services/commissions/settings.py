@@ -26,6 +26,12 @@ class CommissionsSettings(ServiceSettings):
         description="exactly one person works here: they may close what they submitted, "
         "and statements say so",
     )
+    dispute_sla_days: int = Field(
+        default=5,
+        ge=1,
+        le=60,
+        description="working days of the organisation within which a dispute is to be answered",
+    )
     settle_interval_s: float = Field(
         default=0.1, ge=0.01, le=10, description="pause between two looks for marked roots"
     )
@@ -35,6 +41,13 @@ class CommissionsSettings(ServiceSettings):
         le=60,
         description="pause between two looks for what older reference data made",
     )
+    hold_share: str = Field(
+        default="0.02",
+        pattern=r"^(off|0(\.[0-9]{1,6})?|1)$",
+        description="changes of reference data and quotas, stated by people, that would move more "
+        "than this share of a period's pay within an hour are held until a person releases them; "
+        "off: nothing is held",
+    )
     drift_interval_s: float = Field(
-        default=5.0, ge=0.05, le=3_600, description="pause between two checks of the ledger"
+        default=5.0, ge=0.05, le=3_600, description="pause after each round of the ledger's check"
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
+from fractions import Fraction
 
 from services.commissions.domain.draw import DrawStanding
+from services.commissions.domain.lines import Line, LineKind
 from services.commissions.domain.rates import ZERO
-from services.commissions.domain.rating import Line
 from services.commissions.domain.statement import Statement
 from services.commissions.store import AccountKey, StatementWrite, canonical_json
 from shared.money import to_text
@@ -51,7 +53,8 @@ def _document(statement: Statement) -> dict[str, object]:
         "start": statement.period.start.isoformat(),
         "end": statement.period.end.isoformat(),
         "currency": statement.currency,
-        "lines": [_line(line) for line in statement.lines],
+        "lines": [_line(line, statement.currency) for line in statement.lines],
+        "attainment": attainment_of(statement.lines),
         "own": to_text(statement.own),
         "difference": to_text(statement.difference),
         "corrects": [
@@ -104,9 +107,35 @@ def _draw(draw: DrawStanding) -> dict[str, str]:
     }
 
 
-def _line(line: Line) -> dict[str, object]:
+def attainment_of(lines: Iterable[Line]) -> list[dict[str, str]]:
+    """What each measure with a quota had reached with the last of these credit lines.
+
+    attainment: credited ÷ quota, to 4 decimals (a hundredth of a percent), half to even.
+    """
+    found: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        if line.kind is LineKind.CREDIT and line.measure is not None and line.quota is not None:
+            found[line.component_id, line.measure.label] = line
+    return [
+        {
+            "component": component,
+            "measure": measure,
+            "quota": to_text(line.quota or ZERO),
+            "credited": to_text(line.after),
+            "attainment": to_text(_ratio(line.after, line.quota or ZERO)),
+        }
+        for (component, measure), line in found.items()
+    ]
+
+
+def _ratio(credited: Decimal, quota: Decimal) -> Decimal:
+    ten_thousandths = round(Fraction(credited) / Fraction(quota) * 10_000)
+    return Decimal(ten_thousandths).scaleb(-4)
+
+
+def _line(line: Line, currency: str) -> dict[str, object]:
     credit = line.credit
-    return {
+    shown: dict[str, object] = {
         "key": line.key,
         "kind": line.kind.value,
         "component": line.component_id or None,
@@ -118,3 +147,6 @@ def _line(line: Line) -> dict[str, object]:
         else to_text(credit.converted),
         "amount": to_text(line.amount),
     }
+    if line.basis is not None:
+        shown["why"] = line.basis.sentence(line.amount, currency)
+    return shown

@@ -41,6 +41,28 @@ class AccountKey(NamedTuple):
         return cls(payee, plan_id)
 
 
+class Span(NamedTuple):
+    """What is wanted of an account: from a day on, and before another one."""
+
+    account: AccountKey
+    since: date
+    until: date
+
+
+def _columns(spans: Sequence[Span]) -> tuple[list[str], list[str], list[date], list[date]]:
+    return (
+        [span.account.payee for span in spans],
+        [span.account.plan_id for span in spans],
+        [span.since for span in spans],
+        [span.until for span in spans],
+    )
+
+
+_WANTED = (
+    "unnest($1::text[], $2::text[], $3::date[], $4::date[]) AS a(payee, plan_id, since, until)"
+)
+
+
 class Waiting(NamedTuple):
     """A row of credit_exception."""
 
@@ -168,10 +190,8 @@ async def write_exceptions(
         )
 
 
-async def load_credits(
-    tx: Connection, accounts: Sequence[AccountKey], since: date
-) -> dict[AccountKey, list[Credit]]:
-    """Credits of accounts from a day on, each key once.
+async def load_credits(tx: Connection, spans: Sequence[Span]) -> dict[AccountKey, list[Credit]]:
+    """Credits of accounts by day, each key once.
 
     An invoice that moves between deals is for a moment a credit of both; the mark of the one that
     is not settled yet has the account rated again.
@@ -179,13 +199,10 @@ async def load_credits(
     found: dict[AccountKey, list[Credit]] = {}
     last: tuple[str, str] | None = None
     for row in await tx.fetch(
-        "SELECT c.payee, c.plan_id, c.key, c.document::text AS document FROM credit c "
-        "JOIN unnest($1::text[], $2::text[]) AS a(payee, plan_id) "
-        "ON c.payee = a.payee AND c.plan_id = a.plan_id "
-        "WHERE c.day >= $3 ORDER BY c.key, c.deal_id",
-        [a.payee for a in accounts],
-        [a.plan_id for a in accounts],
-        since,
+        "SELECT c.payee, c.plan_id, c.key, c.document::text AS document FROM credit c "  # noqa: S608 - constants
+        f"JOIN {_WANTED} ON c.payee = a.payee AND c.plan_id = a.plan_id "
+        "AND c.day >= a.since AND c.day < a.until ORDER BY c.key, c.deal_id",
+        *_columns(spans),
     ):
         if last != row["key"]:
             account = AccountKey(row["payee"], row["plan_id"])
@@ -196,21 +213,16 @@ async def load_credits(
     return found
 
 
-async def load_waiting(
-    tx: Connection, accounts: Sequence[AccountKey], since: date
-) -> dict[AccountKey, list[Waiting]]:
-    """What waits for accounts from a day on, those on no plan left out."""
+async def load_waiting(tx: Connection, spans: Sequence[Span]) -> dict[AccountKey, list[Waiting]]:
+    """What waits for accounts by day, those on no plan left out."""
     found: dict[AccountKey, list[Waiting]] = {}
     for row in await tx.fetch(
-        "SELECT e.deal_id, e.kind, e.event_key, e.plan_id, e.component_id, e.payee, e.day, "
-        "e.message FROM credit_exception e "
-        "JOIN unnest($1::text[], $2::text[]) AS a(payee, plan_id) "
+        "SELECT e.deal_id, e.kind, e.event_key, e.plan_id, e.component_id, e.payee, e.day, "  # noqa: S608 - constants
+        f"e.message FROM credit_exception e JOIN {_WANTED} "
         "ON e.payee = a.payee AND e.plan_id = a.plan_id "
-        "WHERE e.day >= $3 AND e.kind <> $4 "
+        "AND e.day >= a.since AND e.day < a.until WHERE e.kind <> $5 "
         "ORDER BY e.event_key, e.kind, e.component_id, e.deal_id",
-        [a.payee for a in accounts],
-        [a.plan_id for a in accounts],
-        since,
+        *_columns(spans),
         UNASSIGNED,
     ):
         account = AccountKey(row["payee"], row["plan_id"])
@@ -232,19 +244,16 @@ async def hold_borders(tx: Connection, *, lock: bool) -> Borders:
 
 
 async def load_fixed(
-    tx: Connection, accounts: Sequence[AccountKey], since: date, fiscal_start_month: int
+    tx: Connection, spans: Sequence[Span], fiscal_start_month: int
 ) -> dict[AccountKey, list[FixedStatement]]:
-    """What closes fixed of accounts, of periods that begin on a day or later."""
+    """What closes fixed of accounts, by the day on which a period begins."""
     found: dict[AccountKey, list[FixedStatement]] = {}
     for row in await tx.fetch(
-        "SELECT f.payee, f.plan_id, f.period, f.difference, f.carry_in, f.carry_out, f.payable, "
+        "SELECT f.payee, f.plan_id, f.period, f.difference, f.carry_in, f.carry_out, f.payable, "  # noqa: S608 - constants
         "f.hash, f.draw_in, f.draw_out, f.document::text AS document FROM fixed_statement f "
-        "JOIN unnest($1::text[], $2::text[]) AS a(payee, plan_id) "
-        "ON f.payee = a.payee AND f.plan_id = a.plan_id "
-        "WHERE f.start_day >= $3 ORDER BY f.start_day",
-        [a.payee for a in accounts],
-        [a.plan_id for a in accounts],
-        since,
+        f"JOIN {_WANTED} ON f.payee = a.payee AND f.plan_id = a.plan_id "
+        "AND f.start_day >= a.since AND f.start_day < a.until ORDER BY f.start_day",
+        *_columns(spans),
     ):
         lines = msgspec.json.decode(row["document"])["lines"]
         found.setdefault(AccountKey(row["payee"], row["plan_id"]), []).append(
@@ -264,18 +273,16 @@ async def load_fixed(
 
 
 async def load_statements(
-    tx: Connection, accounts: Sequence[AccountKey], since: date
+    tx: Connection, spans: Sequence[Span]
 ) -> dict[AccountKey, list[StoredStatement]]:
-    """Stored statements of accounts, of periods that end after a day."""
+    """Stored statements of accounts, of periods that end after a day and begin before another."""
     found: dict[AccountKey, list[StoredStatement]] = {}
     for row in await tx.fetch(
-        "SELECT s.payee, s.plan_id, s.period, s.start_day, s.end_day, s.version, "
-        "s.document::text AS document FROM statement s "
-        "JOIN unnest($1::text[], $2::text[]) AS a(payee, plan_id) "
-        "ON s.payee = a.payee AND s.plan_id = a.plan_id WHERE s.end_day > $3",
-        [a.payee for a in accounts],
-        [a.plan_id for a in accounts],
-        since,
+        "SELECT s.payee, s.plan_id, s.period, s.start_day, s.end_day, s.version, "  # noqa: S608 - constants
+        f"s.document::text AS document FROM statement s JOIN {_WANTED} "
+        "ON s.payee = a.payee AND s.plan_id = a.plan_id "
+        "AND s.end_day > a.since AND s.start_day < a.until",
+        *_columns(spans),
     ):
         found.setdefault(AccountKey(row["payee"], row["plan_id"]), []).append(
             StoredStatement(*list(row.values())[2:])
@@ -348,20 +355,18 @@ async def write_statements(
 
 
 async def load_posted(
-    tx: Connection, accounts: Sequence[AccountKey], since: date
+    tx: Connection, spans: Sequence[Span]
 ) -> dict[AccountKey, dict[Place, tuple[Decimal, date, date]]]:
-    """What is posted to periods that end after a day: place → (sum, the period's days)."""
+    """What is posted to periods of such days: place → (sum, the period's days)."""
     found: dict[AccountKey, dict[Place, tuple[Decimal, date, date]]] = {}
     for row in await tx.fetch(
-        "SELECT p.account, p.payee, p.plan_id, p.period, p.line_key, p.currency, "
-        "sum(p.amount) AS amount, p.start_day, p.end_day FROM posting p "
-        "JOIN unnest($1::text[], $2::text[]) AS a(payee, plan_id) "
-        "ON p.payee = a.payee AND p.plan_id = a.plan_id WHERE p.end_day > $3 "
+        "SELECT p.account, p.payee, p.plan_id, p.period, p.line_key, p.currency, "  # noqa: S608 - constants
+        f"sum(p.amount) AS amount, p.start_day, p.end_day FROM posting p JOIN {_WANTED} "
+        "ON p.payee = a.payee AND p.plan_id = a.plan_id "
+        "AND p.end_day > a.since AND p.start_day < a.until "
         "GROUP BY p.account, p.payee, p.plan_id, p.period, p.line_key, p.currency, "
         "p.start_day, p.end_day HAVING sum(p.amount) <> 0",
-        [a.payee for a in accounts],
-        [a.plan_id for a in accounts],
-        since,
+        *_columns(spans),
     ):
         account, payee, plan_id, period, line_key, currency, amount, start_day, end_day = row
         place = Place(Account(account), payee, plan_id, period, line_key, currency)

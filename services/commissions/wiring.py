@@ -12,12 +12,17 @@ from services.commissions.api import ROUTERS
 from services.commissions.api.context import Context
 from services.commissions.begun import BegunPeriods
 from services.commissions.consumer import SUBSCRIPTION
-from services.commissions.drift import DriftWatch
-from services.commissions.handlers import handler_for
+from services.commissions.drift import PacedWatch
+from services.commissions.handlers import guarded_handler, handler_for
+from services.commissions.held_back import DeletionWatch
+from services.commissions.held_judge import Judge, share_of
 from services.commissions.projector import CommissionsProjector
+from services.commissions.readers import read_body
 from services.commissions.rebuild import rebuild
 from services.commissions.reference import Reference
 from services.commissions.settings import CommissionsSettings
+from services.commissions.simulation_store import prune as prune_simulations
+from services.commissions.simulations import Simulations
 from services.commissions.sources import GROUP
 from shared.clock import WallClock
 from shared.db.pool import Pool
@@ -28,11 +33,12 @@ from shared.runtime.consume import Consumer
 from shared.runtime.lifecycle import Task
 from shared.runtime.relay import Relay, prune_outbox
 from shared.runtime.service import Parts, Service
-from shared.runtime.ticks import Periodic
+from shared.runtime.ticks import Patient, Periodic
 from shared.runtime.tracing import trace_tasks, traced_handler, traced_work
 from shared.runtime.watch import watch
 
 PRUNE_INTERVAL_S = 3_600.0
+DELETIONS_INTERVAL_S = 30.0
 
 CommissionsParts = Parts[CommissionsSettings]
 Built = tuple[FastAPI, Mapping[str, Task]]
@@ -52,6 +58,8 @@ async def build_consumer(parts: CommissionsParts) -> Built:
     settings, pool, traces = parts.settings, parts.pool, parts.telemetry.traces
     projector = CommissionsProjector()
     settler: Settler[Reference] = Settler(projector)
+    share = share_of(settings.hold_share)
+    handler = handler_for(projector) if share is None else guarded_handler(projector)
     await settler.announce_code_version(pool)
     consumer = Consumer(
         pool=pool,
@@ -59,7 +67,7 @@ async def build_consumer(parts: CommissionsParts) -> Built:
         topic_prefix=settings.topic_prefix,
         group=GROUP,
         subscription=SUBSCRIPTION,
-        handler=traced_handler(traces, GROUP, handler_for(projector)),
+        handler=traced_handler(traces, GROUP, handler),
         telemetry=parts.telemetry,
         own_topics=topics_of("commissions"),
         replication=settings.kafka_replication,
@@ -67,14 +75,25 @@ async def build_consumer(parts: CommissionsParts) -> Built:
     )
     relay = Relay(pool, settings.kafka, settings.topic_prefix, "commissions", parts.telemetry)
     begun = BegunPeriods(pool, settings.clock)
-    drift = DriftWatch(pool, parts.telemetry)
+    drift = PacedWatch(
+        settings.database_url.get_secret_value(), parts.telemetry, settings.drift_interval_s
+    )
+    waiting = partial(settler.settle_waiting, pool)
+    judge = Judge(
+        pool,
+        share,
+        settings.clock,
+        handler_for(CommissionsProjector()),
+        read_body,
+        parts.telemetry,
+    )
     tasks: dict[str, Task] = {
         "consume": consumer.run,
         "relay": relay.run,
         "settle": Periodic(
             "settle",
             settings.settle_interval_s,
-            traced_work(traces, partial(settler.settle_waiting, pool)),
+            traced_work(traces, Patient(waiting, consumer.catching_up)),
         ).run,
         "sweep": Periodic(
             "sweep",
@@ -82,7 +101,12 @@ async def build_consumer(parts: CommissionsParts) -> Built:
             partial(sweep_when_settled, Settler(projector), pool),
         ).run,
         "begin": Periodic("begin", settings.sweep_interval_s, begun.advance).run,
-        "drift": Periodic("drift", settings.drift_interval_s, drift.check).run,
+        "judge": Periodic("judge", settings.settle_interval_s, judge.judge).run,
+        "deletions": Periodic(
+            "deletions", DELETIONS_INTERVAL_S, DeletionWatch(pool, parts.telemetry).look
+        ).run,
+        "simulate": Simulations(pool, settings.clock).run,
+        "drift": drift.run,
         "watch": watch(pool, parts.telemetry, projector.kinds),
         "prune": Periodic("prune", PRUNE_INTERVAL_S, partial(_prune, pool)).run,
         **trace_tasks(traces, pool),
@@ -92,6 +116,7 @@ async def build_consumer(parts: CommissionsParts) -> Built:
 
 async def _prune(pool: Pool) -> None:
     await prune_outbox(pool)
+    await prune_simulations(pool)
     async with pool.acquire() as tx, tx.transaction():
         await IdempotencyStore("commissions").purge(
             tx, before=WallClock().now() - timedelta(days=RETENTION_DAYS)

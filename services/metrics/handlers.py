@@ -67,6 +67,8 @@ async def apply_facts(
     await store.raise_lookups(tx, _lookups(folded))
     if any(change.kind == "calendar" for change in folded):
         await store.judge_all_quotas(tx)
+    elif people := {change.id for change in folded if change.kind == "person"}:
+        await store.judge_quotas_of(tx, people)
     await settler.settle(tx, touched, folded)
 
 

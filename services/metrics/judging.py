@@ -22,6 +22,7 @@ from services.metrics.domain.log import summary_event
 from services.metrics.domain.stalled import Circumstances, StageNorm, Thresholds, stalled
 from services.metrics.lookups import Lookups, World
 from services.metrics.projector import DEAL, Known, MetricsProjector
+from services.metrics.quota_figures import refigured
 from services.metrics.quotas import Quota
 from shared.clock import from_epoch_ms, to_epoch_ms
 from shared.events.catalogue import METRICS_SIGNALS
@@ -98,7 +99,7 @@ class Judging:
             async with tx.transaction():
                 await self._note_bookings(tx, world, today)
             async with tx.transaction():
-                more = await self._judge_quotas(tx, world, today, now)
+                more = await self._judge_quotas(tx, today, now)
             async with tx.transaction():
                 await self._announce_import(tx, now)
         return more or judged == DEALS_AT_ONCE
@@ -225,13 +226,13 @@ class Judging:
             teams = {t for t in org.team_ids if not people.isdisjoint(org.members(t, today))}
             await quotas.make_due(tx, people, teams, today)
 
-    async def _judge_quotas(self, tx: Connection, world: World, today: date, now: datetime) -> bool:
-        due = [
-            await _on_calendar(tx, quota, world, now)
-            for quota in await quotas.take_due(tx, now, QUOTAS_AT_ONCE)
-        ]
-        if not due:
+    async def _judge_quotas(self, tx: Connection, today: date, now: datetime) -> bool:
+        taken = await quotas.take_due(tx, now, QUOTAS_AT_ONCE)
+        if not taken:
             return False
+        # Read after the rows are taken: whatever made them due has been committed.
+        world = await self.lookups.current(tx)
+        due = [await _as_of_now(tx, quota, world, now) for quota in taken]
         subjects = [f"quota/{quota.id}" for quota in due]
         previous = await episodes.last_episodes(tx, Detector.QUOTA_AT_RISK, subjects)
         now_ms = to_epoch_ms(now)
@@ -329,18 +330,17 @@ async def booked_against(tx: Connection, due: Sequence[Quota], world: World) -> 
     return [booked[quota.id] for quota in due]
 
 
-async def _on_calendar(tx: Connection, quota: Quota, world: World, now: datetime) -> Quota:
-    """The quota with the days that its period has by now; a new version where they moved."""
-    period = world.org.calendar.period(quota.period)
-    if quota.deleted or (period.start_day, period.end_day) == (quota.start_day, quota.end_day):
+async def _as_of_now(tx: Connection, quota: Quota, world: World, now: datetime) -> Quota:
+    """The quota by the calendar and the people of now; a new version where it moved."""
+    moved = quota if quota.deleted else refigured(quota, world.org)
+    if moved == quota:
         return quota
+    same_days = (moved.start_day, moved.end_day) == (quota.start_day, quota.end_day)
     moved = replace(
-        quota,
-        start_day=period.start_day,
-        end_day=period.end_day,
+        moved,
         revision=quota.revision + 1,
         changed_at=now,
-        changed_by="calendar/org",
+        changed_by="people" if same_days else "calendar/org",
     )
     await quotas.save_quota(tx, moved)
     return moved

@@ -92,7 +92,7 @@ class MetricsProjector:
     rules: Rules
     slot: int = 0
     kinds: Sequence[str] = (DEAL, ACTIVITY)
-    code_version: int = 1
+    code_version: int = 2
 
     async def load_reference(self, tx: Connection) -> Known:
         """Stage maps, identities and the organisation's zone."""

@@ -24,6 +24,18 @@ _ROW = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Which deals of a scope. segment: of the deal's account."""
+
+    deal_type: str | None = None
+    segment: str | None = None
+
+
+ALL = Slice()
+"""Every deal."""
+
+
 def _held(as_of_ms: int | None) -> str:
     """The rows in force: `$1` is the instant, null for now."""
     return _NOW if as_of_ms is None else _THEN
@@ -34,6 +46,7 @@ async def open_groups(
     people: list[str] | None,
     window: tuple[date, date] | None,
     as_of_ms: int | None,
+    which: Slice = ALL,
 ) -> list[asyncpg.Record]:
     """Open deals, closing in the days of `window` if given, grouped by what formulas tell apart.
 
@@ -47,11 +60,16 @@ async def open_groups(
         WHERE {_held(as_of_ms)} AND s.status = 'open'
           AND ($2::text[] IS NULL OR s.owner = ANY($2))
           AND ($3::date IS NULL OR (s.close_date >= $3 AND s.close_date < $4::date))
+          AND ($5::text IS NULL OR s.deal_type = $5)
+          AND ($6::text IS NULL OR s.account IN (
+                SELECT account FROM account_segment WHERE segment = $6))
         GROUP BY 1, 2, 3, 4
         """,  # noqa: S608 - constants
         as_of_ms,
         people,
         *(window or (None, None)),
+        which.deal_type,
+        which.segment,
     )
 
 
@@ -149,6 +167,7 @@ async def closed_rows(  # noqa: PLR0913, PLR0917 - one argument a filter
     columns: str = _ROW,
     after: str | None = None,
     limit: int | None = None,
+    which: Slice = ALL,
 ) -> list[asyncpg.Record]:
     """Deals closed in the period, by id.
 
@@ -161,6 +180,9 @@ async def closed_rows(  # noqa: PLR0913, PLR0917 - one argument a filter
         WHERE {_held(as_of_ms)} AND s.closed_ms >= $2 AND s.closed_ms < $3
           AND s.outcome = ANY($8::text[]) AND {_BELONGS}
           AND ($9::text IS NULL OR s.deal_id > $9)
+          AND ($11::text IS NULL OR s.deal_type = $11)
+          AND ($12::text IS NULL OR s.account IN (
+                SELECT account FROM account_segment WHERE segment = $12))
         ORDER BY s.deal_id LIMIT $10
         """,  # noqa: S608 - constants
         as_of_ms,
@@ -173,6 +195,8 @@ async def closed_rows(  # noqa: PLR0913, PLR0917 - one argument a filter
         outcomes,
         after,
         limit,
+        which.deal_type,
+        which.segment,
     )
 
 
@@ -210,9 +234,12 @@ class DealFilter:
     closes: tuple[date, date] | None = None
     stalled: bool | None = None
     ids: list[str] | None = None
+    which: Slice = ALL
 
 
 _SEEN_BY = "s.seen_by = ANY(ARRAY(SELECT set_key FROM people_set WHERE person = ANY({0}::text[])))"
+
+_IN_SEGMENT = "s.account IN (SELECT account FROM account_segment WHERE segment = {0})"
 
 
 async def list_deals(  # noqa: PLR0913 - one argument a filter
@@ -251,6 +278,8 @@ async def list_deals(  # noqa: PLR0913 - one argument a filter
         conditions.append(f"s.deal_id {'IN' if wanted.stalled else 'NOT IN'} ({stalled})")
     also("s.deal_id > {0}", after)
     also("s.deal_id = ANY({0}::text[])", wanted.ids)
+    also("s.deal_type = {0}", wanted.which.deal_type)
+    also(_IN_SEGMENT, wanted.which.segment)
     return await tx.fetch(
         f"""
         SELECT {_ROW}, e.id AS episode, e.rules AS stalled_by

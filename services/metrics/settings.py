@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.metrics.domain.at_risk import RiskLimits
+from services.metrics.domain.hygiene import REQUIRABLE, HygieneRules
 from services.metrics.domain.stalled import Thresholds
 from shared.settings import ServiceSettings
 
@@ -76,6 +78,36 @@ class MetricsSettings(ServiceSettings):
     risk_clears_at: Decimal = Field(
         default=Decimal("0.85"), gt=0, le=10, description="forecast ÷ quota that ends a risk"
     )
+
+    hygiene_required: dict[str, list[str]] = Field(
+        default={"*": ["close_date", "currency", "owner"]},
+        description="JSON object: stage, or `*` for every one → fields that must be stated in it",
+    )
+    hygiene_fresh_days: int = Field(
+        default=14, ge=1, le=3_650, description="days in which something must happen on a deal"
+    )
+    hygiene_weights: dict[str, Annotated[Decimal, Field(ge=0, le=1_000)]] = Field(
+        default={}, description="JSON object: hygiene rule → weight; 1 where none is given"
+    )
+    touched_days: int = Field(
+        default=14, ge=1, le=365, description="days in which an activity makes a deal touched"
+    )
+
+    @field_validator("hygiene_required")
+    @classmethod
+    def _requirable(cls, required: dict[str, list[str]]) -> dict[str, list[str]]:
+        unknown = sorted({name for names in required.values() for name in names} - REQUIRABLE)
+        if unknown:
+            raise ValueError(
+                f"no such field: {unknown[0]}; there are {', '.join(sorted(REQUIRABLE))}"
+            )
+        return required
+
+    @property
+    def hygiene(self) -> HygieneRules:
+        """What is asked of an open deal."""
+        required = {stage: frozenset(names) for stage, names in self.hygiene_required.items()}
+        return HygieneRules(required, self.hygiene_fresh_days, dict(self.hygiene_weights))
 
     @property
     def reopen_grace(self) -> timedelta:

@@ -186,6 +186,9 @@ _ROW_TYPES: Mapping[str, str] = {
     "deal_type": "text",
     "account": "text",
     "name": "text",
+    "stage_order": "integer",
+    "qualified": "boolean",
+    "next_step_ms": "bigint",
 }
 _ACTIVITY_TYPES: Mapping[str, str] = {
     "activity_id": "text",
@@ -280,3 +283,17 @@ async def judge_all_quotas(tx: Connection) -> None:
         for row in await tx.fetch("SELECT id FROM quota WHERE NOT deleted ORDER BY id FOR UPDATE")
     ]
     await tx.execute("UPDATE quota SET next_due = 'epoch' WHERE id = ANY($1::text[])", ids)
+
+
+async def judge_quotas_of(tx: Connection, people: Collection[str]) -> None:
+    """Somebody was hired or left, maybe: their prorated quotas are due at the next tick."""
+    ids: Sequence[str] = [
+        row["id"]
+        for row in await tx.fetch(
+            "SELECT id FROM quota WHERE NOT deleted AND terms IS NOT NULL "
+            "AND person = ANY($1::text[]) ORDER BY id FOR UPDATE",
+            list(people),
+        )
+    ]
+    if ids:
+        await tx.execute("UPDATE quota SET next_due = 'epoch' WHERE id = ANY($1::text[])", ids)

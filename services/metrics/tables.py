@@ -113,6 +113,9 @@ DEAL_SPAN = Table(
     _text("deal_type", nullable=True),
     _text("account", nullable=True),
     Column("name", Text),
+    Column("stage_order", Integer),
+    Column("qualified", Boolean),
+    _ms("next_step_ms"),
     CheckConstraint(FINITE.format("amount"), name="amount_finite"),
     CheckConstraint(FINITE.format("closed_amount"), name="closed_amount_finite"),
     Index("ix_deal_span_now", "deal_id", postgresql_where=text("valid_to_ms IS NULL")),
@@ -136,6 +139,12 @@ DEAL_SPAN = Table(
         postgresql_where=text("closed_ms IS NOT NULL AND valid_to_ms IS NULL"),
     ),
     Index("ix_deal_span_created", "created_ms", postgresql_where=text("valid_to_ms IS NULL")),
+    Index("ix_deal_span_from", "valid_from_ms"),
+    Index(
+        "ix_deal_span_was_open",
+        "valid_to_ms",
+        postgresql_where=text("valid_to_ms IS NOT NULL AND status = 'open'"),
+    ),
     comment="one row a deal and validity interval in source time",
 )
 
@@ -215,7 +224,7 @@ class StageNormDayRow(Base, table=True):
 
 
 class QuotaRow(Base, table=True):
-    """What somebody is to reach. Owned; every version is on the journal."""
+    """What somebody is to reach: the figure in force. Owned; every version is on the journal."""
 
     __tablename__ = "quota"
     __table_args__ = (
@@ -237,6 +246,7 @@ class QuotaRow(Base, table=True):
     end_day: date = Field(sa_column=Column(Date, nullable=False))
     amount: Decimal = Field(sa_column=Column(Numeric, nullable=False))
     currency: str | None = Field(sa_column=_text(nullable=True))
+    terms: str | None = Field(sa_column=Column(JSON, comment="null: amount is as it was stated"))
     revision: int = Field(sa_column=Column(BigInteger, nullable=False))
     deleted: bool = Field(sa_column=Column(Boolean, nullable=False))
     changed_at: datetime = Field(sa_column=_instant())

@@ -10,6 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from services.metrics.answers import BOOK
 from services.metrics.api import ROUTERS
 from services.metrics.consumer import SUBSCRIPTION
 from services.metrics.handlers import Inbox
@@ -52,7 +53,10 @@ async def build_api(parts: MetricsParts) -> Built:
     app = parts.app(
         ROUTERS,
         title="Attain metrics",
-        state={"lookups": Lookups(parts.settings.currency, parts.settings.rate_table)},
+        state={
+            "lookups": Lookups(parts.settings.currency, parts.settings.rate_table),
+            "book": BOOK,
+        },
     )
     return app, {}
 

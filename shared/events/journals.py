@@ -19,6 +19,7 @@ from shared.events.catalogue import (
     EventType,
 )
 from shared.events.envelope import Instant
+from shared.events.planned import QuotaTermsData
 from shared.events.records import Currency, Day, Decimal_, ExternalId, Share, Text
 from shared.events.signals import SignalData
 from shared.events.targets import QuotaData
@@ -32,13 +33,21 @@ ChannelName = Literal["slack", "slack_webhook", "email"]
 PeriodState = Literal["open", "reviewing", "approved", "closed"]
 PayRunState = Literal["draft", "approved", "paid", "cancelled"]
 PayLineState = Literal["due", "paid", "returned", "cancelled"]
+AgreementState = Literal["proposed", "approved", "rejected", "withdrawn"]
+DisputeState = Literal["open", "answered", "resolved"]
+DisputeOutcome = Literal["accepted", "rejected", "withdrawn"]
 
 
 class QuotaStatedData(msgspec.Struct, frozen=True, kw_only=True):
-    """A quota as it was stated, and who did."""
+    """A quota as it was stated, who did, and by which terms its figure came about.
+
+    terms: null for a quota that is as it was stated. reason: why it changed.
+    """
 
     quota: QuotaData
     changed_by: Actor
+    terms: QuotaTermsData | None = None
+    reason: Text | None = None
 
 
 class DispositionData(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,12 +65,46 @@ class DispositionData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanVersionData(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan version that was saved. document: as it was sent. hash: of what it means."""
+    """A plan version that was saved. document: as it was sent. hash: of what it means.
+
+    confirmed_by: the second person, of a version that reaches into closed periods.
+    """
 
     plan: Name
     version: Revision
     hash: Name
     document: dict[str, Any]
+    actor: Actor
+    confirmed_by: Actor | None = None
+
+
+class ProposalData(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that reaches into closed periods, as it is now: it counts once it is confirmed.
+
+    proposal: `plan/<id>/<version>` or `assignment/<id>`, of which `said` is to be saved.
+    closed_until: all earlier days were closed when it was asked. figures: what it would move, as
+    it was told; null while that is worked out. one_seat: one person may ask and confirm.
+    """
+
+    proposal: Name
+    plan: Name
+    state: Literal["proposed", "confirmed", "withdrawn"]
+    said: dict[str, Any]
+    closed_until: Day
+    figures: dict[str, Any] | None
+    asked_by: Actor
+    decided_by: Actor | None
+    one_seat: bool
+    revision: Revision
+    actor: Actor
+
+
+class PlanKeepingData(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a plan is kept: in files, whose versions no other way saves, or over the API."""
+
+    plan: Name
+    kept_in: Literal["files", "api"]
+    revision: Revision
     actor: Actor
 
 
@@ -77,6 +120,7 @@ class AssignmentData(msgspec.Struct, frozen=True, kw_only=True):
 
     quota: amount by measure. target_pay: in plan currency for a whole measure period;
     component_target_pay: component → in its place. ramp: share in the first, second, … month.
+    confirmed_by: the second person, of a change that reaches into closed periods.
     """
 
     assignment: Name
@@ -93,6 +137,7 @@ class AssignmentData(msgspec.Struct, frozen=True, kw_only=True):
     component_target_pay: dict[Name, Decimal_] = {}
     ramp: list[Share] = []
     leave: list[LeaveData] = []
+    confirmed_by: Actor | None = None
 
 
 class FixedData(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +229,174 @@ class PayLineData(msgspec.Struct, frozen=True, kw_only=True):
     actor: Actor
 
 
+class AdjustmentData(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount that people agree to add to a statement, or to take from it where it is below 0.
+
+    amount: in plan currency. decision: why it was approved, rejected or withdrawn, where somebody
+    said so. dispute: which it answers. one_seat: one person may ask and approve.
+    """
+
+    adjustment: Name
+    payee: ExternalId
+    plan: Name
+    period: Name
+    amount: Decimal_
+    currency: Currency
+    reason: Text
+    dispute: Name | None
+    state: AgreementState
+    asked_by: Actor
+    decided_by: Actor | None
+    decision: Text | None
+    one_seat: bool
+    revision: Revision
+    actor: Actor
+
+
+class EndingData(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier end of an override, `until` with that day; decided_by: null until agreed on."""
+
+    until: Day
+    reason: Text
+    asked_by: Actor
+    decided_by: Actor | None
+
+
+class OverrideData(msgspec.Struct, frozen=True, kw_only=True):
+    """Terms that people agree on in place of a component's, for credits of some days.
+
+    from, until: both included; until the day before from: taken back wholly. deal: only its
+    credits. Either amount: what the deal pays, in plan currency; or rate: of the credited amount.
+    """
+
+    override: Name
+    payee: ExternalId
+    plan: Name
+    component: Name
+    deal: ExternalId | None
+    amount: Decimal_ | None
+    rate: Share | None
+    currency: Currency
+    from_: Day = msgspec.field(name="from")
+    until: Day
+    reason: Text
+    dispute: Name | None
+    state: AgreementState
+    asked_by: Actor
+    decided_by: Actor | None
+    decision: Text | None
+    ending: EndingData | None
+    one_seat: bool
+    revision: Revision
+    actor: Actor
+
+
+class ShownData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a statement showed when it was disputed: its hash, the line's amount and explanation."""
+
+    hash: Name
+    amount: Decimal_ | None
+    explanation: dict[str, Any] | None
+
+
+class CommentData(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said in a dispute."""
+
+    person: Actor
+    text: Text
+    said_at: Instant
+
+
+class DisputeData(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody says that a statement is wrong, and what came of it.
+
+    line: what it is about; null: something is missing, perhaps `deal`. due: the day by whose end
+    it is to be answered. adjustments, overrides: what an accepted one led to; they name it too.
+    """
+
+    dispute: Name
+    payee: ExternalId
+    plan: Name
+    period: Name
+    line: Text | None
+    deal: ExternalId | None
+    text: Text
+    shown: ShownData | None
+    state: DisputeState
+    outcome: DisputeOutcome | None
+    raised_by: Actor
+    due: Day
+    resolved_by: Actor | None
+    resolution: Text | None
+    adjustments: list[Name]
+    overrides: list[Name]
+    comments: list[CommentData]
+    one_seat: bool
+    revision: Revision
+    actor: Actor
+
+
+class ClosedDaysData(msgspec.Struct, frozen=True, kw_only=True):
+    """Closed days of a plan: [start, end)."""
+
+    plan: Name
+    start: Day
+    end: Day
+
+
+class HeldDeletionData(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a deal's credits in closed periods, after it was deleted or merged away.
+
+    number: counts what was asked about one deal. decision: whether they stay or go; it counts while
+    it is confirmed. superseded: by a later decision, or because the deal came back. reason: of
+    whoever asked. days: those it is about.
+    """
+
+    deal: ExternalId
+    number: Revision
+    decision: Literal["keep", "reverse"]
+    state: Literal["asked", "confirmed", "superseded"]
+    reason: Text
+    days: list[ClosedDaysData]
+    asked_by: Actor
+    confirmed_by: Actor | None
+    one_seat: bool
+    revision: Revision
+    actor: Actor
+
+
+class MovedData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change would move of one plan's pay in one statement period, in plan currency.
+
+    before: what all payees earned without it. moved: the sum of all their differences, each as an
+    amount of 0 or more. earlier: what other changes had moved within the hour before.
+    """
+
+    plan: Name
+    period: Name
+    currency: Currency
+    before: Decimal_
+    moved: Decimal_
+    earlier: Decimal_
+
+
+class HeldChangeData(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of reference data, or a quota, that was put aside before it counts.
+
+    event, subject: the fact's. applied: it moves little; held: it would move too much; released or
+    discarded: by `actor`, for `reason`; refused: nobody can use it.
+    """
+
+    change: Revision
+    event: Name
+    subject: Name
+    state: Literal["applied", "held", "released", "discarded", "refused"]
+    moved: list[MovedData]
+    reason: Text | None
+    revision: Revision
+    actor: Actor
+
+
 class NotificationData(msgspec.Struct, frozen=True, kw_only=True):
     """One message to one recipient, as far as it got. Addresses are left out.
 
@@ -230,6 +443,10 @@ EPISODE = EventType("attain.episode.v1", METRICS_JOURNAL, SignalData)
 """Key: `episode/<episode id>`. The same state as the signal's, silent ones included."""
 PLAN_VERSION = EventType("attain.plan_version.v1", COMMISSIONS_JOURNAL, PlanVersionData)
 """Key: `plan/<plan id>/<version>`."""
+PROPOSAL = EventType("attain.proposal.v1", COMMISSIONS_JOURNAL, ProposalData)
+"""Key: `proposal/<what it would change>`."""
+PLAN_KEEPING = EventType("attain.plan_keeping.v1", COMMISSIONS_JOURNAL, PlanKeepingData)
+"""Key: `plan_keeping/<plan id>`."""
 ASSIGNMENT = EventType("attain.assignment.v1", COMMISSIONS_JOURNAL, AssignmentData)
 """Key: `assignment/<assignment id>`."""
 PERIOD = EventType("attain.period.v1", COMMISSIONS_JOURNAL, PeriodData)
@@ -240,6 +457,16 @@ PAY_RUN = EventType("attain.pay_run.v1", COMMISSIONS_JOURNAL, PayRunData)
 """Key: `payrun/<pay run id>`."""
 PAY_LINE = EventType("attain.pay_line.v1", COMMISSIONS_JOURNAL, PayLineData)
 """Key: `payrun/<pay run id>/<payee>|<plan>|<period>`."""
+ADJUSTMENT = EventType("attain.adjustment.v1", COMMISSIONS_JOURNAL, AdjustmentData)
+"""Key: `adjustment/<adjustment id>`."""
+OVERRIDE = EventType("attain.override.v1", COMMISSIONS_JOURNAL, OverrideData)
+"""Key: `override/<override id>`."""
+DISPUTE = EventType("attain.dispute.v1", COMMISSIONS_JOURNAL, DisputeData)
+"""Key: `dispute/<dispute id>`."""
+HELD_DELETION = EventType("attain.held_deletion.v1", COMMISSIONS_JOURNAL, HeldDeletionData)
+"""Key: `held_deletion/<deal id>/<number>`."""
+HELD_CHANGE = EventType("attain.held_change.v1", COMMISSIONS_JOURNAL, HeldChangeData)
+"""Key: `held_change/<number>`."""
 NOTIFICATION = EventType("attain.notification.v1", NOTIFICATIONS_DELIVERIES, NotificationData)
 """Key: `notification/<notification id>`."""
 SUBSCRIPTION = EventType("attain.subscription.v1", NOTIFICATIONS_JOURNAL, SubscriptionData)
@@ -250,11 +477,18 @@ JOURNALS = (
     DISPOSITION,
     EPISODE,
     PLAN_VERSION,
+    PROPOSAL,
+    PLAN_KEEPING,
     ASSIGNMENT,
     PERIOD,
     STATEMENT,
     PAY_RUN,
     PAY_LINE,
+    ADJUSTMENT,
+    OVERRIDE,
+    DISPUTE,
+    HELD_DELETION,
+    HELD_CHANGE,
     NOTIFICATION,
     SUBSCRIPTION,
 )

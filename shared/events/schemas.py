@@ -21,6 +21,7 @@ from shared.events.catalogue import RECORD_KINDS, EventType
 from shared.events.deliveries import DELIVERY
 from shared.events.envelope import Envelope
 from shared.events.journals import JOURNALS
+from shared.events.planned import TARGET_JOURNALS
 from shared.events.signals import SIGNAL
 from shared.events.targets import KPI, OBJECTIVE_SCORE, QUOTA
 
@@ -28,7 +29,8 @@ SCHEMA_DIRECTORY = Path(__file__).parent / "schemas"
 EXAMPLE_DIRECTORY = SCHEMA_DIRECTORY / "examples"
 
 EVENT_TYPES: Mapping[str, EventType] = {
-    event.type: event for event in (DELIVERY, SIGNAL, QUOTA, KPI, OBJECTIVE_SCORE, *JOURNALS)
+    event.type: event
+    for event in (DELIVERY, SIGNAL, QUOTA, KPI, OBJECTIVE_SCORE, *JOURNALS, *TARGET_JOURNALS)
 }
 """Every type that is no record kind."""
 

@@ -17,13 +17,18 @@ KpiName = Annotated[
     ),
 ]
 
+MethodName = Literal["stated", "calendar_days", "months", "working_days"]
+
 
 class QuotaData(msgspec.Struct, frozen=True, kw_only=True):
     """One quota, whole: consumers keep the greatest revision.
 
     quota: its id. person or team: whose it is, the other null. measure: `bookings`, `new_business`,
     or another measure that plans name. start, end: the days [start, end) of `period`. amount: in
-    `currency`; for a measure that counts, the currency is null. method: how it came about.
+    `currency`; for a measure that counts, the currency is null. method: how it came about: stated
+    as it is, or prorated (ramp, leave, a part of the period) by calendar days, by months each as
+    long, or by working days; the amount is prorated already. stated: what was stated for the whole
+    period, where the amount is another.
     """
 
     quota: ExternalId
@@ -36,8 +41,9 @@ class QuotaData(msgspec.Struct, frozen=True, kw_only=True):
     amount: Decimal_
     currency: Currency | None
     revision: Annotated[int, msgspec.Meta(ge=1)]
-    method: Literal["stated"] = "stated"
+    method: MethodName = "stated"
     deleted: bool = False
+    stated: Decimal_ | None = None
 
 
 QUOTA = EventType("attain.quota.v1", METRICS_TARGETS, QuotaData)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 from shared.db.arrays import array_text
 from shared.errors import Misconfigured
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
 
 R = TypeVar("R")
+
+ROOTS_AT_ONCE = 500
+"""So many roots are settled in one transaction in the background, so that it stays short."""
+
+DEFERRED_AT_ONCE = 64
+"""So many of a deferred kind, in any transaction."""
+
+FEW_MARKS = 200
+"""With so many marks, live facts are behind, and what older reference data made can wait."""
 
 LOCK_ROOTS = """
     SELECT id, contribution::text AS contribution, reference_version, next_due
@@ -42,6 +51,7 @@ class LockedRoot:
     contribution: the stored JSON, None when it adds nothing. parts: which parts were marked; an
     empty text among them means all. reference_version: that its contribution was made with.
     record: the root's own record where this transaction has just written it; None: read it.
+    older: older reference data made it, or nothing yet: whatever was marked, all of it is due.
     """
 
     key: RootKey
@@ -50,6 +60,7 @@ class LockedRoot:
     reference_version: int
     next_due: datetime | None
     record: Record | None = None
+    older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +74,15 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """The outcome of projecting locked roots: their new contributions, and roots that follow."""
+    """The outcome of projecting locked roots: their new contributions, and roots that follow.
+
+    left: those that nothing was done for, so that the transaction stays short; they are marked
+    again. Not all of them: whoever is always left is never settled.
+    """
 
     settled: Sequence[Settled]
     followers: Collection[Touched] = ()
+    left: Sequence[LockedRoot] = ()
 
 
 class Projector(Protocol[R]):
@@ -98,6 +114,20 @@ class Projector(Protocol[R]):
         ...
 
 
+@runtime_checkable
+class Deferring(Protocol):
+    """A projector some of whose kinds rest on many other roots, and cost much each time.
+
+    deferred: these kinds. While there is a backlog, or older roots are made again, a root of them
+    is settled after all that it rests on, and not each time one of those changes.
+    """
+
+    @property
+    def deferred(self) -> Collection[str]:
+        """Root kinds."""
+        ...
+
+
 @dataclass(slots=True)
 class SettleReport:
     """How many roots were settled, and how many were left marked because another held them."""
@@ -114,12 +144,23 @@ class Settler(Generic[R]):
     _reference: R | None = field(default=None)
     _reference_made: tuple[int, str] = field(default=(-1, ""))
 
+    @property
+    def _deferred(self) -> Collection[str]:
+        return self.projector.deferred if isinstance(self.projector, Deferring) else ()
+
     async def settle(
-        self, tx: Connection, touched: Iterable[Touched], folded: Iterable[FoldedRecord] = ()
+        self,
+        tx: Connection,
+        touched: Iterable[Touched],
+        folded: Iterable[FoldedRecord] = (),
+        *,
+        backlog: bool = False,
     ) -> SettleReport:
         """Settle within `tx` what can be locked at once; mark the rest.
 
         folded: what this transaction wrote, which roots of the same name need not read again.
+        backlog: more is waiting to be read, so that the next batch would settle deferred kinds
+        again: they are marked.
         """
         pending: dict[str, dict[str, set[str]]] = {kind: {} for kind in self.projector.kinds}
         for root, part in touched:
@@ -127,10 +168,10 @@ class Settler(Generic[R]):
         report = SettleReport()
         if any(pending.values()):
             written = {(change.kind, change.id): change.record for change in folded}
-            await self._settle_pending(tx, pending, report, written)
+            await self._settle_pending(tx, pending, report, written, backlog=backlog)
         return report
 
-    async def settle_waiting(self, pool: Pool, *, limit: int = 500) -> int:
+    async def settle_waiting(self, pool: Pool, *, limit: int = ROOTS_AT_ONCE) -> int:
         """Settle roots that wait with marks, in a transaction of its own; how many were settled.
 
         Called in a loop: it takes up what batches had to leave, and what time or reference data
@@ -138,35 +179,56 @@ class Settler(Generic[R]):
         """
         async with pool.acquire() as tx, tx.transaction():
             for kind in self.projector.kinds:
-                if ids := await marked_roots(tx, kind, limit):
-                    pending: dict[str, dict[str, set[str]]] = {k: {} for k in self.projector.kinds}
-                    pending[kind] = {root_id: set() for root_id in ids}
-                    report = SettleReport()
-                    await self._settle_pending(tx, pending, report, {})
-                    return report.settled
+                if ids := await marked_roots(tx, kind, self._at_once(kind, limit)):
+                    return await self._settle_apart(tx, kind, {root_id: set() for root_id in ids})
         return 0
 
-    async def sweep(self, pool: Pool, *, limit: int = 2_000) -> int:
-        """Mark roots that older reference data or older code made; how many. 0: none is left.
+    async def sweep(self, pool: Pool, *, limit: int = ROOTS_AT_ONCE) -> int:
+        """Settle some roots that older reference data or older code made, always with the latest.
 
-        Bounded, so that live facts go first: call it again once its marks are settled.
+        How many there were; 0: none is left without a mark. Kind by kind, so that a root comes
+        after those it rests on. Bounded, so that live facts go first: call it again.
         """
         async with pool.acquire() as tx, tx.transaction():
             version, _ = await self._version(tx)
-            rows = await tx.fetch(
-                """
-                SELECT r.kind, r.id FROM root r
-                WHERE r.kind = ANY($1) AND r.reference_version < $2
-                  AND NOT EXISTS (
-                      SELECT FROM mark m WHERE m.kind = r.kind AND m.root_id = r.id)
-                LIMIT $3
-                """,
-                list(self.projector.kinds),
-                version,
-                limit,
-            )
-            await add_marks(tx, [Touched(RootKey(row["kind"], row["id"])) for row in rows])
-            return len(rows)
+            for kind in self.projector.kinds:
+                ids = await self._older(tx, kind, version, self._at_once(kind, limit))
+                if ids:
+                    await self._settle_apart(tx, kind, {root_id: {""} for root_id in ids})
+                    return len(ids)
+            held = [
+                Touched(RootKey(kind, root_id))
+                for kind in self.projector.kinds
+                for root_id in await self._older(tx, kind, version, limit, held=True)
+            ]
+            await add_marks(tx, held)
+            return len(held)
+
+    def _at_once(self, kind: str, limit: int) -> int:
+        return min(limit, DEFERRED_AT_ONCE) if kind in self._deferred else limit
+
+    async def _older(
+        self, tx: Connection, kind: str, version: int, limit: int, *, held: bool = False
+    ) -> list[str]:
+        """Unmarked roots of an older version, locked. held: also those that others hold."""
+        lock = "" if held else " FOR UPDATE SKIP LOCKED"
+        rows = await tx.fetch(
+            "SELECT r.id FROM root r WHERE r.kind = $1 AND r.reference_version < $2 "  # noqa: S608 - constants
+            "AND NOT EXISTS (SELECT FROM mark m WHERE m.kind = r.kind AND m.root_id = r.id) "
+            f"ORDER BY r.reference_version LIMIT $3{lock}",
+            kind,
+            version,
+            limit,
+        )
+        return [row["id"] for row in rows]
+
+    async def _settle_apart(self, tx: Connection, kind: str, roots: dict[str, set[str]]) -> int:
+        """Settle roots of one kind in the background; how many were settled."""
+        pending: dict[str, dict[str, set[str]]] = {k: {} for k in self.projector.kinds}
+        pending[kind] = roots
+        report = SettleReport()
+        await self._settle_pending(tx, pending, report, {}, backlog=kind not in self._deferred)
+        return report.settled
 
     async def announce_code_version(self, pool: Pool) -> None:
         """At start: if this code is newer than what made the roots, have them all made again."""
@@ -185,27 +247,67 @@ class Settler(Generic[R]):
         pending: dict[str, dict[str, set[str]]],
         report: SettleReport,
         written: Mapping[tuple[str, str], Record],
+        *,
+        backlog: bool,
     ) -> None:
         """Kind by kind. The version is locked before any root: everybody in the same order."""
         reference, version = await self._reference_for(tx)
         for position, kind in enumerate(self.projector.kinds):
             if not pending[kind]:
                 continue
-            roots = await self._lock(tx, kind, pending[kind], written)
+            if kind in self._deferred:
+                if backlog:
+                    await self._defer(tx, kind, pending[kind], version)
+                    continue
+                await self._mark_beyond(tx, kind, pending[kind], report)
+            roots = await self._lock(tx, kind, pending[kind], written, version)
             await failpoint("settle.locked")
             await self._leave(tx, kind, pending[kind], roots, report)
-            report.settled += len(roots)
             if not roots:
                 continue
             projected = await self.projector.project(tx, kind, roots, reference)
+            report.settled += len(roots) - len(projected.left)
             await failpoint("settle.projected")
             await self._write(tx, projected.settled, version)
+            again = [Touched(root.key, part) for root in projected.left for part in root.parts]
+            report.left += len(projected.left)
+            await add_marks(tx, again)
             await failpoint("settle.applied")
             later = self.projector.kinds[position + 1 :]
             await add_marks(tx, [t for t in projected.followers if t.root.kind not in later])
             for root, part in projected.followers:
                 if root.kind in later:
                     pending[root.kind].setdefault(root.id, set()).add(part)
+
+    async def _defer(
+        self, tx: Connection, kind: str, wanted: dict[str, set[str]], version: int
+    ) -> None:
+        """Mark roots; but those that the sweep has still to make whole need no mark.
+
+        They are locked for that: whoever settles one of them sees what this transaction wrote.
+        """
+        rows = await tx.fetch(LOCK_ROOTS, kind, sorted(wanted))
+        swept = {row["id"] for row in rows if row["reference_version"] < version}
+        await add_marks(
+            tx,
+            [
+                Touched(RootKey(kind, root_id), part)
+                for root_id, parts in wanted.items()
+                if root_id not in swept
+                for part in parts
+            ],
+        )
+
+    async def _mark_beyond(
+        self, tx: Connection, kind: str, wanted: dict[str, set[str]], report: SettleReport
+    ) -> None:
+        """Leave to later transactions what is more than one should hold."""
+        beyond = sorted(wanted)[DEFERRED_AT_ONCE:]
+        marks = [(root_id, wanted.pop(root_id)) for root_id in beyond]
+        report.left += len(marks)
+        await add_marks(
+            tx, [Touched(RootKey(kind, root_id), part) for root_id, of in marks for part in of]
+        )
 
     async def _leave(
         self,
@@ -230,6 +332,7 @@ class Settler(Generic[R]):
         kind: str,
         wanted: dict[str, set[str]],
         written: Mapping[tuple[str, str], Record],
+        version: int,
     ) -> list[LockedRoot]:
         """Lock roots in byte order, creating absent ones; those another holds are skipped."""
         ids = sorted(wanted)
@@ -261,6 +364,7 @@ class Settler(Generic[R]):
                 reference_version=row["reference_version"],
                 next_due=row["next_due"],
                 record=written.get((kind, row["id"])),
+                older=row["reference_version"] < version,
             )
             for row in rows
             if parts[row["id"]]
@@ -308,10 +412,17 @@ class Settler(Generic[R]):
         return int(row["version"]), row["xmin"]
 
 
-async def sweep_when_settled(settler: Settler[R], pool: Pool) -> None:
-    """Mark some of what older reference data made, once no live fact waits to be settled."""
-    if not await pool.fetchval("SELECT EXISTS (SELECT FROM mark)"):
-        await settler.sweep(pool)
+async def sweep_when_settled(settler: Settler[R], pool: Pool) -> bool:
+    """Make some of what older reference data made, once few live facts wait to be settled.
+
+    Whether to look again at once. Few, and not none: under a steady stream there are always some.
+    """
+    waiting = await pool.fetchval(
+        "SELECT count(*) FROM (SELECT FROM mark LIMIT $1) AS waiting", FEW_MARKS
+    )
+    if waiting == FEW_MARKS:
+        return False
+    return bool(await settler.sweep(pool))
 
 
 async def raise_reference_version(tx: Connection) -> None:

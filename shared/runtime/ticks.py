@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool
 
 RETRY_S = 1.0
+
+PATIENCE_S = 1.0
+MOST_PATIENCE_S = 30.0
+"""What waits for a backlog is done all the same after so long."""
 
 log = structlog.get_logger()
 
@@ -40,6 +45,33 @@ class Periodic:
                 continue
             if not more:
                 await _pause(stop, self.interval_s)
+
+
+@dataclass(slots=True)
+class Patient:
+    """Work that is better done seldom while facts come in great batches, which make it again.
+
+    Once begun it goes on until nothing is left. Then it waits for the end of the backlog, or four
+    times as long as it took: at least `PATIENCE_S`, at most `MOST_PATIENCE_S`.
+    """
+
+    work: Callable[[], Awaitable[int]]
+    catching_up: Callable[[], bool]
+    _begun_s: float | None = None
+    _not_before_s: float = float("-inf")
+
+    async def __call__(self) -> int:
+        """Work, if it is time; how much was done."""
+        now_s = time.monotonic()
+        if self.catching_up() and now_s < self._not_before_s:
+            return 0
+        begun_s = self._begun_s = now_s if self._begun_s is None else self._begun_s
+        done = await self.work()
+        if not done:
+            now_s = time.monotonic()
+            rest_s = min(MOST_PATIENCE_S, max(PATIENCE_S, 4 * (now_s - begun_s)))
+            self._begun_s, self._not_before_s = None, now_s + rest_s
+        return done
 
 
 async def service_now(tx: Connection | Pool, *, clock: str) -> datetime:

@@ -126,6 +126,26 @@ LEDGER_CHECKED = Metric(
     "Payee accounts compared with a recomputation.",
     (),
 )
+LEDGER_ROUND = Metric(
+    "attain_ledger_round_ratio",
+    Kind.GAUGE,
+    "How much of the present round of that comparison is done: 1 when it has been all accounts.",
+    (),
+)
+HELD_CHANGES = Metric(
+    "attain_commissions_held_changes",
+    Kind.GAUGE,
+    "Changes of reference data and quotas that would move too much pay, held until a person "
+    "releases or discards them. Anything but 0 pages.",
+    (),
+)
+HELD_DELETIONS_SHARE = Metric(
+    "attain_commissions_held_deletions_share",
+    Kind.GAUGE,
+    "Greatest share of a plan's pay in a closed period that deals deleted or merged since would "
+    "take back, and nobody has decided about.",
+    (),
+)
 DEAD_LETTERS = Metric(
     "attain_dead_letters_total",
     Kind.COUNTER,
@@ -196,6 +216,9 @@ CATALOGUE: tuple[Metric, ...] = (
     FRESHNESS,
     LEDGER_DRIFT,
     LEDGER_CHECKED,
+    LEDGER_ROUND,
+    HELD_CHANGES,
+    HELD_DELETIONS_SHARE,
     DEAD_LETTERS,
     DEAD_LETTERS_WAITING,
     OUTBOX_WAITING,
@@ -233,6 +256,9 @@ class Telemetry:
         self.freshness_s = self._histogram(FRESHNESS)
         self.ledger_drift = self._gauge(LEDGER_DRIFT)
         self.ledger_checked = self._counter(LEDGER_CHECKED)
+        self.ledger_round = self._gauge(LEDGER_ROUND)
+        self.held_changes = self._gauge(HELD_CHANGES)
+        self.held_deletions_share = self._gauge(HELD_DELETIONS_SHARE)
         self.dead_letters = self._counter(DEAD_LETTERS)
         self.dead_letters_waiting = self._gauge(DEAD_LETTERS_WAITING)
         self.outbox_waiting = self._gauge(OUTBOX_WAITING)

@@ -14,10 +14,13 @@ from pathlib import Path
 
 from deploy.demo.story import DEFAULT_SCALE
 from tests.bench.batch import batch
+from tests.bench.catalogue import flow
 from tests.bench.freshness import freshness
 from tests.bench.growth import growth
 from tests.bench.lab import Lab
+from tests.bench.pay import estimates, simulation
 from tests.bench.peers import asked_for, peers
+from tests.bench.recompute import recompute
 from tests.bench.report import RESULTS, Result, table, write
 from tests.bench.throughput import commissions, metrics
 from tests.bench.webhooks import webhooks
@@ -26,6 +29,9 @@ from tests.support.stack import servers
 
 FEW = 10_000
 MANY = 100_000
+ACCOUNTS = 1_000
+"""Of the company that is rated again, with a thousand credits each."""
+
 EXIT_TERMINATED = 143
 
 Measurement = Callable[[Lab], Awaitable[Sequence[Result]]]
@@ -49,9 +55,15 @@ def measurements(options: argparse.Namespace) -> Mapping[str, Measurement]:
         "commissions": partial(commissions, seed=seed, scale=scale),
         "growth-metrics": partial(grown, service="metrics"),
         "growth-commissions": partial(grown, service="commissions"),
+        "recompute": partial(recompute, seed=seed, accounts=20 if quick else ACCOUNTS),
+        "flow": partial(flow, deals=5_000 if quick else MANY, count=20 if quick else 200),
         "webhooks": partial(webhooks, round_s=1.0 if quick else 5.0),
         "batch": partial(batch, seed=seed, round_s=1.0 if quick else 5.0),
         "freshness": partial(freshness, seed=seed, duration_s=5.0 if quick else 30.0),
+        "estimate": partial(
+            estimates, seed=seed, reps=20 if quick else 1_000, count=50 if quick else 400
+        ),
+        "simulation": partial(simulation, seed=seed, reps=20 if quick else 1_000),
         "reads": partial(reads, seed=seed, scale=year_scale, count=200 if quick else 2_000),
         "memory": partial(memory, seed=seed, scale=year_scale, count=200 if quick else 2_000),
     }

@@ -94,7 +94,7 @@ async def _load(crew: Crew, base: Base) -> None:
     reference = [*reference_facts(company), *base.people()]
     if bench.name == "commissions":
         async with bench.api() as api:
-            await say(api, bench.lab, _plan_calls(company, base))
+            await say(api, bench.lab, plan_calls(company, base))
         reference += quota_facts(base.quotas())
     await crew.load(reference)
     await crew.load(base.load())
@@ -103,7 +103,8 @@ async def _load(crew: Crew, base: Base) -> None:
     await bench.connection.execute("CHECKPOINT")
 
 
-def _plan_calls(company: Company, base: Base) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def plan_calls(company: Company, base: Base) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A plan of three components, and everybody's assignment to it."""
     plan = dict(company.history.plans[PLAN])
     plan["components"] = [*plan["components"], dict(THIRD_COMPONENT)]
     yield f"/v1/plans/{PLAN}/versions/1", plan

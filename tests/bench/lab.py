@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -73,9 +73,14 @@ class Span:
         return 1_000 * self.elapsed_s / self.events
 
     @property
+    def cpu_s(self) -> float:
+        """Processor seconds of consumer and database."""
+        return self.consumer_cpu_s + self.database_cpu_s
+
+    @property
     def cpu_per_thousand_s(self) -> float:
         """Processor seconds per 1,000 events, of consumer and database."""
-        return 1_000 * (self.consumer_cpu_s + self.database_cpu_s) / self.events
+        return 1_000 * self.cpu_s / self.events
 
 
 Place = tuple[str, int]
@@ -320,7 +325,13 @@ class Bench:
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[int]:
         port = free_port()
-        argv = (sys.executable, *self._profiled("consumer"), "-m", f"services.{self.name}", "consumer")
+        argv = (
+            sys.executable,
+            *self._profiled("consumer"),
+            "-m",
+            f"services.{self.name}",
+            "consumer",
+        )
         env = environment(self.name, self.told, port)
         async with self.lab.running(argv, env, f"{self.name}-consumer", port) as pid:
             yield pid
@@ -387,6 +398,14 @@ class Crew:
         ended, cpu_end, database_end = self._now()
         ((began, cpu, database_cpu),) = begun
         return Span(produced.count, ended - began, cpu_end - cpu, database_end - database_cpu)
+
+    async def settle(self, change: Callable[[], Awaitable[None]], count: int) -> Span:
+        """Time a change of reference data until nothing waits any more. count: what it concerns."""
+        began, cpu, database_cpu = self._now()
+        await change()
+        await self._all_done(Produced(0, {}))
+        ended, cpu_end, database_end = self._now()
+        return Span(count, ended - began, cpu_end - cpu, database_end - database_cpu)
 
     def _now(self) -> tuple[float, float, float]:
         consumers = sum(map(cpu_s, self.pids))

@@ -184,7 +184,7 @@ class Base:
                     break
         return found
 
-    def load(self) -> Iterator[Record]:
+    def load(self, *, all_won: bool = False) -> Iterator[Record]:
         """A fact a deal, as an import of what a CRM holds: rep by rep.
 
         So a batch concerns few reps, and their pay is rated a few times and not in each batch.
@@ -196,7 +196,7 @@ class Base:
         for number in sorted(range(self.deals), key=self._rep):
             at_ms = first_ms + span_ms * number // self.deals
             fields = self._new(number, at_ms, rng)
-            fields["stage"] = _stage(rng, hot=number >= hot_from)
+            fields["stage"] = "closedwon" if all_won else _stage(rng, hot=number >= hot_from)
             yield self._fact(number, at_ms, fields, 1)
 
     def _new(self, number: int, begins_ms: int, rng: Random) -> dict[str, Any]:

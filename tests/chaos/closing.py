@@ -55,6 +55,7 @@ class Closer:
         self.closes_left -= 1
         deadline = asyncio.get_running_loop().time() + CLOSED_WITHIN_S
         path = f"/v1/periods/{month}"
+        await self.take_back()
         await self.submitter.insist("POST", "commissions", f"{path}/submit", {})
         striking: asyncio.Task[bool] | None = None
         said = ""
@@ -73,6 +74,25 @@ class Closer:
         self.waiting = faults + self.waiting
         self.closed.append(await self._fixed(month, sent, quotas))
         self.injector.note(f"{month} is closed: {len(self.closed[-1].statements)} statements")
+
+    async def take_back(self) -> None:
+        """Decide that deals deleted or merged after a close count no more, as the history does.
+
+        Raises: StackError when they go on counting.
+        """
+        deadline = asyncio.get_running_loop().time() + CLOSED_WITHIN_S
+        listing = f"/v1/held-deletions?state=open&limit={PAGE}"
+        why = {"decision": "reverse", "reason": "gone in the CRM"}
+        while rows := (await self.closer.insist("GET", "commissions", listing)).json()["data"]:
+            if asyncio.get_running_loop().time() > deadline:
+                msg = f"{len(rows)} deals that are gone go on counting, such as {rows[0]['deal']}"
+                raise StackError(msg)
+            for row in rows:
+                path = f"/v1/held-deletions/{row['deal']}/decision"
+                # Whatever comes of it under fire: what is left is listed again.
+                await self.submitter.once("POST", "commissions", path, why)
+                await self.closer.once("POST", "commissions", f"{path}/confirm")
+            await asyncio.sleep(PAUSE_S)
 
     async def _is_closed(self, month: str) -> bool:
         answer = await self.closer.insist("GET", "commissions", "/v1/periods?limit=100")

@@ -87,6 +87,8 @@ class Run:
             for name in Group:
                 if name is not Group.CLOSING:
                     group.create_task(self._lane(name))
+        await self.settled()
+        await self.closer.take_back()
         await self.settled(whole=True)
 
     # ---- the story ----------------------------------------------------------------------------

@@ -25,10 +25,10 @@ from services.commissions.rating import (
     AccountOutcome,
     AccountState,
     Posted,
-    _exception,
     _outcome,
-    _quotas,
     _stored,
+    exception_of,
+    quotas_in,
 )
 from services.commissions.reference import Reference, _rates
 from services.commissions.store import UNASSIGNED, AccountKey, StatementWrite, StoredStatement
@@ -162,9 +162,11 @@ class Books:
                 state.credits.setdefault(reference.year_of(credit.day), []).append(credit)
         for entry in sorted(entry for made in self.deals.values() for entry in made.waiting):
             if (entry.payee, entry.plan_id) == key and entry.kind != UNASSIGNED:
-                state.waiting.setdefault(reference.year_of(entry.day), []).append(_exception(entry))
+                state.waiting.setdefault(reference.year_of(entry.day), []).append(
+                    exception_of(entry)
+                )
         if plan is not None:
-            state.quotas = _quotas(cast("Any", self._quota_rows(key.payee)), plan, 1)
+            state.quotas = quotas_in(cast("Any", self._quota_rows(key.payee)), plan, 1)
         state.statements = [
             StoredStatement(period, known.start_day, known.end_day, 1, known.document)
             for period, known in account.statements.items()

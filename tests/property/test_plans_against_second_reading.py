@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from hypothesis import HealthCheck, given, seed, settings
 
+from services.commissions.domain.agreed import Adjustment, Agreement, Override
 from services.commissions.domain.credit import Cash, Credit, CreditEvent
 from services.commissions.domain.credits import credits_for
 from services.commissions.domain.exchange import RateBook, RateRow
@@ -21,7 +22,7 @@ from services.commissions.domain.periods import parse_period
 from services.commissions.domain.plan import Assignment, CreditOn, DayRange, Plan
 from services.commissions.domain.sheet import Sheet, rate_sheet
 from services.commissions.domain.spiff import spend_budget
-from tests.oracle.plans.case import Assigned, Case, Deal, Score
+from tests.oracle.plans.case import Adjusted, Agreed, Assigned, Case, Deal, Score
 from tests.oracle.plans.generated import cases
 from tests.oracle.plans.statements import Key, statements
 
@@ -69,9 +70,38 @@ def found(case: Case) -> dict[Key, Figures]:
             gates=gates,
             grants=grants,
             until=case.until,
+            adjustments=[
+                _adjustment(place, adjusted)
+                for place, adjusted in enumerate(case.adjusted)
+                if adjusted.payee == entry.payee
+            ],
+            overrides=[
+                _override(place, agreed)
+                for place, agreed in enumerate(case.agreed)
+                if agreed.payee == entry.payee
+            ],
         )
         figures |= dict(_figures(rate_sheet(given_)))
     return figures
+
+
+def _agreement(name: str) -> Agreement:
+    return Agreement(name, f"event-{name}", "as agreed", "one", "another")
+
+
+def _adjustment(place: int, adjusted: Adjusted) -> Adjustment:
+    return Adjustment(_agreement(str(place)), adjusted.day, Decimal(adjusted.amount))
+
+
+def _override(place: int, agreed: Agreed) -> Override:
+    return Override(
+        _agreement(str(place)),
+        agreed.component,
+        DayRange(agreed.first, agreed.last),
+        agreed.deal,
+        None if agreed.amount is None else Decimal(agreed.amount),
+        None if agreed.rate is None else Decimal(agreed.rate.removesuffix("%")).scaleb(-2),
+    )
 
 
 def _figures(sheet: Sheet) -> Iterator[tuple[Key, Figures]]:
@@ -160,6 +190,10 @@ def features(case: Case) -> Iterator[str]:
         yield "versions"
     if any(deal.cancelled_at for deal in case.deals):
         yield "cancelled"
+    if case.adjusted:
+        yield "adjusted"
+    for agreed in case.agreed:
+        yield "agreed rate" if agreed.amount is None else "agreed amount"
 
 
 WANTED_FEATURES = {
@@ -167,6 +201,7 @@ WANTED_FEATURES = {
     *("owner", "splits", "overlays", "manager", "scored"),
     *("flat", "marginal", "retroactive", "curve"),
     *("cap", "draw", "threshold", "floor", "gate", "release", "clawback", "versions", "cancelled"),
+    *("adjusted", "agreed rate", "agreed amount"),
 }
 
 

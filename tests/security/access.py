@@ -14,7 +14,17 @@ from enum import Enum
 from typing import Any
 
 from tests.security.company import EVERYBODY, SOURCE, Caller, Company
-from tests.security.year import open_deal, plan, this_month, this_quarter, won_deal
+from tests.security.year import (
+    correction,
+    goal,
+    objective,
+    open_deal,
+    plan,
+    standard,
+    this_month,
+    this_quarter,
+    won_deal,
+)
 
 
 class Refused(Enum):
@@ -100,6 +110,9 @@ def people(*roles: str) -> frozenset[str]:
 
 READERS = people("rep", "manager", "comp_admin", "finance", "auditor", "admin")
 OVERSEERS = people("finance", "comp_admin", "auditor", "admin")
+PROPOSERS = people("manager", "comp_admin", "finance")
+DECIDERS = people("comp_admin", "finance")
+RAISERS = people("rep", "manager", "comp_admin", "finance")
 REFERENCE = people("admin", "comp_admin")
 REFERENCE_READERS = people("admin", "comp_admin", "finance", "auditor")
 REASON = {"reason": "seen in a test"}
@@ -132,6 +145,7 @@ def _things(company: Company, person: str) -> dict[str, str]:
         "won": won_deal(person),
         "open": open_deal(person),
         "alert": company.ids[f"alert-{person}"],
+        **{what: company.ids[f"{what}-{person}"] for what in ("adjustment", "override", "dispute")},
         "line": f"deal:{won_deal(person)}/plan-{person}/new/{person}",
     }
 
@@ -190,6 +204,31 @@ def pay_run(action: str, **more: Any) -> Ask:  # noqa: ANN401 - Asked's own
     return plain(f"/v1/payruns/nothing{action}", **more)
 
 
+def proposed(template: str, path: str) -> dict[str, Rule]:
+    """What is decided about a change of closed periods; nobody has proposed this one."""
+    return {
+        f"commissions POST /v1/{template}/{action}": Rule(
+            plain(f"/v1/{path}/{action}"), DECIDERS, absent=True
+        )
+        for action in ("confirm", "withdraw")
+    }
+
+
+def agreed(what: str) -> dict[str, Rule]:
+    """Adjustments and overrides: the same for both. Those of the company are somebody else's."""
+    path, one = f"/v1/{what}s", f"/v1/{what}s/<{what}>"
+    name = f"commissions POST {path}/{{{what}}}"
+    body = correction(what, "<person>")
+    return {
+        f"commissions POST {path}": Rule(of(path, json=body), PROPOSERS, about=True),
+        f"commissions GET {path}": listing(path, "commissions:read", "payee"),
+        f"commissions GET {path}/{{{what}}}": reading(of(one), "commissions:read", about=True),
+        f"{name}/approve": Rule(plain(f"{path}/nothing/approve"), DECIDERS, absent=True),
+        f"{name}/reject": Rule(plain(f"{path}/nothing/reject", json=REASON), DECIDERS, absent=True),
+        f"{name}/withdraw": Rule(of(f"{one}/withdraw"), PROPOSERS, about=True),
+    }
+
+
 def their_deliveries(caller: Caller) -> frozenset[str]:
     """All for admins, auditors and machines; for others those to themselves. zzmia was told."""
     told = frozenset({"zzmia"})
@@ -245,11 +284,85 @@ INGEST: dict[str, Rule] = {
     "ingest GET /v1/rates": Rule(plain("/v1/rates"), REFERENCE_READERS, "reference:write"),
 }
 
+STATERS = people("comp_admin", "admin")
+RELIEF = {"amount": "1", "reason": "seen in a test"}
+
+
+def quotas_beside() -> dict[str, Rule]:
+    """What there is about quotas besides reading and stating one."""
+    one = "/v1/quotas/quota-<person>"
+    gone = "/v1/quotas/quota-zzana/reliefs/99"
+    template = "metrics POST /v1/quotas/{quota_id}/reliefs"
+    return {
+        "metrics GET /v1/quotas/{quota_id}/history": reading(
+            of(f"{one}/history"), "metrics:read", about=True
+        ),
+        "metrics GET /v1/quotas/{quota_id}/reliefs": reading(
+            of(f"{one}/reliefs"), "metrics:read", about=True
+        ),
+        template: Rule(
+            of(f"{one}/reliefs", json=RELIEF),
+            people("manager", "comp_admin", "admin"),
+            "metrics:write",
+            about=True,
+        ),
+        **{
+            f"{template}/{{number}}/{verb}": Rule(
+                plain(f"{gone}/{verb}"), STATERS, "metrics:write", absent=True
+            )
+            for verb in ("approve", "refuse", "withdraw")
+        },
+        "metrics GET /v1/quotas/coverage": reading(
+            plain("/v1/quotas/coverage", params={"period": this_quarter()}), "metrics:read"
+        ),
+        **{
+            f"metrics POST /v1/quotas/{name}": Rule(
+                plain(f"/v1/quotas/{name}", json={}), STATERS, "metrics:write"
+            )
+            for name in ("allocations", "allocations/apply", "import")
+        },
+    }
+
+
+def targets(path: str, kind: str, writers: frozenset[str]) -> dict[str, Rule]:
+    """Objectives and goals: read by who sees the person, stated by some of those."""
+    one, name = f"/v1/{path}/{kind}-<person>", f"/v1/{path}/{{{kind}_id}}"
+    body = {"objective": objective, "goal": goal}[kind]("<person>")
+    return {
+        f"metrics GET /v1/{path}": listing(f"/v1/{path}", "metrics:read", "rep"),
+        f"metrics GET {name}": reading(of(one), "metrics:read", about=True),
+        f"metrics GET {name}/history": reading(of(f"{one}/history"), "metrics:read", about=True),
+        f"metrics PUT {name}": Rule(of(one, json=body), writers, "metrics:write", about=True),
+        f"metrics DELETE {name}": Rule(of(one), writers, "metrics:write", about=True),
+    }
+
+
+def standards() -> dict[str, Rule]:
+    """What is expected of a role is no secret; who reaches it is."""
+    one, name = "/v1/standards/standard-ae", "metrics {} /v1/standards/{{standard_id}}"
+    month = {"period": this_month()}
+    return {
+        "metrics GET /v1/standards": reading(plain("/v1/standards"), "metrics:read"),
+        name.format("GET"): reading(plain(one), "metrics:read"),
+        name.format("GET") + "/history": reading(plain(f"{one}/history"), "metrics:read"),
+        name.format("GET") + "/results": reading(
+            plain(f"{one}/results", params=month), "metrics:read"
+        ),
+        name.format("PUT"): Rule(plain(one, json=standard()), STATERS, "metrics:write"),
+        name.format("DELETE"): Rule(plain(one), STATERS, "metrics:write"),
+    }
+
+
 NOT_STALLED = {"disposition": "not_stalled", "reason": "seen in a test"}
 METRICS: dict[str, Rule] = {
     "metrics GET /v1/kpis": reading(plain("/v1/kpis"), "metrics:read"),
     "metrics GET /v1/kpis/{kpi_id}": reading(
         of("/v1/kpis/K1", params={"rep": "<person>", "period": this_quarter()}),
+        "metrics:read",
+        about=True,
+    ),
+    "metrics GET /v1/kpis/{kpi_id}/trend": reading(
+        of("/v1/kpis/K1/trend", params={"rep": "<person>", "period": this_quarter()}),
         "metrics:read",
         about=True,
     ),
@@ -272,6 +385,16 @@ METRICS: dict[str, Rule] = {
     "metrics DELETE /v1/quotas/{quota_id}": Rule(
         plain("/v1/quotas/quota-zzana"), people("comp_admin", "admin"), "metrics:write"
     ),
+    **quotas_beside(),
+    **targets("objectives", "objective", people("manager", "comp_admin", "admin")),
+    "metrics POST /v1/objectives/{objective_id}/score": Rule(
+        of("/v1/objectives/objective-<person>/score", json={"score": "1", "evidence": "seen"}),
+        people("manager", "comp_admin", "admin"),
+        "metrics:write",
+        about=True,
+    ),
+    **targets("goals", "goal", people("rep", "manager", "comp_admin", "admin")),
+    **standards(),
     "metrics GET /v1/deals": listing("/v1/deals", "metrics:read", "rep", refused=Refused.NOT_FOUND),
     "metrics GET /v1/deals/{deal_id}": reading(of("/v1/deals/<won>"), "metrics:read", about=True),
     "metrics POST /v1/deals/{deal_id}/dispositions": Rule(
@@ -292,6 +415,18 @@ COMMISSIONS: dict[str, Rule] = {
         plain("/v1/plans/plan-zzana/versions/1", json=plan("zzana")),
         people("comp_admin"),
         "commissions:write",
+    ),
+    "commissions POST /v1/plans/lint": Rule(
+        plain("/v1/plans/lint", json=plan("zzana")), people("comp_admin"), "commissions:write"
+    ),
+    "commissions PUT /v1/plans/{plan_id}/keeping": Rule(
+        plain("/v1/plans/plan-zzana/keeping", json={}), people("comp_admin"), "commissions:write"
+    ),
+    **proposed("plans/{plan_id}/versions/{version}", "plans/plan-zzana/versions/99"),
+    **proposed("assignments/{assignment_id}", "assignments/assign-zzana"),
+    "commissions GET /v1/proposals": Rule(plain("/v1/proposals"), OVERSEERS, "commissions:write"),
+    "commissions GET /v1/proposals/{subject}": Rule(
+        plain("/v1/proposals/plan/plan-zzana/99"), OVERSEERS, "commissions:write", absent=True
     ),
     "commissions GET /v1/plans/{plan_id}/versions/{version}": reading(
         of("/v1/plans/plan-<person>/versions/1"), "commissions:read", about=True
@@ -318,6 +453,9 @@ COMMISSIONS: dict[str, Rule] = {
     "commissions GET /v1/statements": listing("/v1/statements", "commissions:read", "payee"),
     "commissions GET /v1/statements/{payee}/{plan}/{period}": reading(
         of(STATEMENT), "commissions:read", about=True
+    ),
+    "commissions GET /v1/statements/{payee}/{plan}/{period}/proof": reading(
+        of(f"{STATEMENT}/proof"), "commissions:read", about=True
     ),
     "commissions GET /v1/statements/{payee}/{plan}/{period}/explanation": reading(
         of(f"{STATEMENT}/explanation"), "commissions:read", about=True
@@ -352,14 +490,92 @@ COMMISSIONS: dict[str, Rule] = {
     "commissions POST /v1/periods/{period}/close": Rule(
         plain("/v1/periods/2099-01/close"), people("finance")
     ),
+    "commissions GET /v1/held-deletions": Rule(plain("/v1/held-deletions"), OVERSEERS),
+    "commissions GET /v1/held-deletions/{deal}": Rule(
+        plain("/v1/held-deletions/nothing"), OVERSEERS, absent=True
+    ),
+    "commissions POST /v1/held-deletions/{deal}/decision": Rule(
+        plain("/v1/held-deletions/nothing/decision", json={}), people("finance")
+    ),
+    "commissions POST /v1/held-deletions/{deal}/decision/confirm": Rule(
+        plain("/v1/held-deletions/nothing/decision/confirm"), people("finance")
+    ),
+    "commissions GET /v1/held-changes": Rule(plain("/v1/held-changes"), OVERSEERS),
+    "commissions GET /v1/held-changes/{change}": Rule(
+        plain("/v1/held-changes/999999"), OVERSEERS, absent=True
+    ),
+    "commissions POST /v1/held-changes/{change}/release": Rule(
+        plain("/v1/held-changes/999999/release", json=REASON), people("finance"), absent=True
+    ),
+    "commissions POST /v1/held-changes/{change}/discard": Rule(
+        plain("/v1/held-changes/999999/discard", json=REASON), people("finance"), absent=True
+    ),
     "commissions POST /v1/estimates": reading(
         of("/v1/estimates", json=ESTIMATE), "commissions:read", about=True
+    ),
+    "commissions POST /v1/simulations": Rule(
+        plain("/v1/simulations", json={}), people("comp_admin"), "commissions:write"
+    ),
+    "commissions GET /v1/simulations": Rule(plain("/v1/simulations"), OVERSEERS),
+    "commissions GET /v1/simulations/{simulation}": Rule(
+        plain("/v1/simulations/nothing"), OVERSEERS, absent=True
+    ),
+    "commissions GET /v1/simulations/{simulation}/accounts": Rule(
+        plain("/v1/simulations/nothing/accounts"), OVERSEERS, absent=True
+    ),
+    "commissions GET /v1/simulations/{simulation}/accounts/{payee}": Rule(
+        plain("/v1/simulations/nothing/accounts/zzana"), OVERSEERS, absent=True
+    ),
+    "commissions POST /v1/simulations/{simulation}/cancel": Rule(
+        plain("/v1/simulations/nothing/cancel"),
+        people("comp_admin"),
+        "commissions:write",
+        absent=True,
+    ),
+    "commissions DELETE /v1/simulations/{simulation}": Rule(
+        plain("/v1/simulations/nothing"),
+        people("comp_admin"),
+        "commissions:write",
+        absent=True,
     ),
     "commissions GET /v1/ledger/balances": listing(
         "/v1/ledger/balances", "commissions:read", "payee"
     ),
     "commissions GET /v1/ledger/postings": listing(
         "/v1/ledger/postings", "commissions:read", "payee"
+    ),
+    "commissions GET /v1/accruals": Rule(plain("/v1/accruals"), OVERSEERS),
+    "commissions GET /v1/capitalised-costs": Rule(plain("/v1/capitalised-costs"), OVERSEERS),
+    "commissions GET /v1/capitalised-costs/months": Rule(
+        plain("/v1/capitalised-costs/months"), OVERSEERS
+    ),
+    "commissions GET /v1/commission-health": Rule(
+        plain("/v1/commission-health?period=2025-01"), OVERSEERS
+    ),
+    **agreed("adjustment"),
+    **agreed("override"),
+    "commissions POST /v1/overrides/{override}/end": Rule(
+        of("/v1/overrides/<override>/end", json={"until": "2025-01-31", **REASON}),
+        PROPOSERS,
+        about=True,
+    ),
+    "commissions POST /v1/disputes": Rule(
+        of("/v1/disputes", json=correction("dispute", "<person>")), RAISERS, about=True
+    ),
+    "commissions GET /v1/disputes": listing("/v1/disputes", "commissions:read", "payee"),
+    "commissions GET /v1/disputes/{dispute}": reading(
+        of("/v1/disputes/<dispute>"), "commissions:read", about=True
+    ),
+    "commissions POST /v1/disputes/{dispute}/comments": Rule(
+        of("/v1/disputes/<dispute>/comments", json={"text": "seen in a test"}), RAISERS, about=True
+    ),
+    "commissions POST /v1/disputes/{dispute}/resolve": Rule(
+        plain("/v1/disputes/nothing/resolve", json={"outcome": "rejected", **REASON}),
+        DECIDERS,
+        absent=True,
+    ),
+    "commissions POST /v1/disputes/{dispute}/withdraw": Rule(
+        of("/v1/disputes/<dispute>/withdraw"), RAISERS, about=True
     ),
     "commissions GET /v1/payruns": Rule(plain("/v1/payruns"), OVERSEERS),
     "commissions PUT /v1/payruns/{pay_run}": Rule(pay_run("", json={}), people("finance")),

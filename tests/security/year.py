@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from shared.clock import to_text
+from shared.http.auth import Role
 from tests.security.company import (
     ADMIN,
     AUDITOR,
@@ -24,10 +25,14 @@ from tests.security.company import (
     SOURCE,
     TEAM_OF,
     WON_DAYS_AGO,
+    Caller,
     Company,
     machine,
 )
 from tests.support.facts import STAGES
+
+BOOKKEEPER = Caller("bookkeeper", (Role.FINANCE,), "zzbook", sees=EVERYBODY)
+"""Who asked for what is to be decided; none of those whose access is tried."""
 
 
 def ago(days: float) -> datetime:
@@ -57,6 +62,11 @@ async def fill(company: Company) -> None:
     )
     for person in PEOPLE:
         await _seller(company, person)
+    await _expect(
+        await company.call(
+            COMP_ADMIN, "metrics", "PUT", "/v1/standards/standard-ae", json=standard()
+        )
+    )
     events = [event for n, person in enumerate(PEOPLE) for event in _deals(n, person)]
     await _expect(
         await company.call(
@@ -73,8 +83,37 @@ async def fill(company: Company) -> None:
     await _name_what_there_is(company)
 
 
+def correction(what: str, person: str) -> dict[str, Any]:
+    """An adjustment, an override or a dispute of the person's pay."""
+    of_all = {"payee": person, "plan": f"plan-{person}"}
+    month = {**of_all, "period": this_month()}
+    days = {"from": "2025-01-01", "until": "2025-12-31"}
+    return {
+        "adjustment": {**month, "amount": "12.5", "reason": "seen in a test"},
+        "override": {**of_all, "component": "new", "rate": "5%", **days, "reason": "as agreed"},
+        "dispute": {**month, "text": "half is missing"},
+    }[what]
+
+
+async def _correct(company: Company) -> None:
+    """Everybody's pay is disputed, and something else proposed; nobody has decided on it."""
+    for person in PEOPLE:
+        for what in ("adjustment", "override", "dispute"):
+            answer = await company.call(
+                BOOKKEEPER,
+                "commissions",
+                "POST",
+                f"/v1/{what}s",
+                json=correction(what, person),
+                headers={"Idempotency-Key": f"{what}-{person}"},
+            )
+            await _expect(answer)
+            company.ids[f"{what}-{person}"] = answer.json()["id"]
+
+
 async def _name_what_there_is(company: Company) -> None:
     """Ids that the services made, by what they are."""
+    await _correct(company)
     alerts = (await company.call(ADMIN, "notifications", "GET", "/v1/alerts")).json()["data"]
     company.ids |= {f"alert-{alert['person']}": alert["id"] for alert in alerts}
     rejects = (await company.call(ADMIN, "ingest", "GET", "/v1/rejects")).json()["data"]
@@ -154,12 +193,44 @@ def quota(person: str) -> dict[str, Any]:
     }
 
 
+def objective(person: str) -> dict[str, Any]:
+    """Something to reach this month."""
+    return {"person": person, "period": this_month(), "title": "Grow", "target": "two more"}
+
+
+def goal(person: str) -> dict[str, Any]:
+    """An average deal that nobody has."""
+    year = this_month()[:4]
+    return {
+        "title": "Larger deals",
+        "kpi": "K12",
+        "target": "5000000",
+        "start": f"{year}-01-01",
+        "end": f"{int(year) + 1}-01-01",
+        "person": person,
+    }
+
+
+def standard() -> dict[str, Any]:
+    """What is expected of everybody of a role."""
+    return {
+        "title": "Calls",
+        "role": "ae",
+        "kpi": "K24",
+        "limit": "10",
+        "period": "month",
+        "from": "2025-01-01",
+    }
+
+
 async def _seller(company: Company, person: str) -> None:
     choice = {"channels": [{"channel": "slack", "address": "U0MEMBER"}, {"channel": "email"}]}
     for service, path, body in (
         ("commissions", f"/v1/plans/plan-{person}/versions/1", plan(person)),
         ("commissions", f"/v1/assignments/assign-{person}", assignment(person)),
         ("metrics", f"/v1/quotas/quota-{person}", quota(person)),
+        ("metrics", f"/v1/objectives/objective-{person}", objective(person)),
+        ("metrics", f"/v1/goals/goal-{person}", goal(person)),
     ):
         await _expect(await company.call(COMP_ADMIN, service, "PUT", path, json=body))
     subscription = f"/v1/subscriptions/{person}"

@@ -2,105 +2,65 @@
 
 from __future__ import annotations
 
-from datetime import date
-from itertools import pairwise
-from typing import Annotated, Any
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 import asyncpg
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import Field, StringConstraints, model_validator
 
+from services.commissions.api.assignment_changes import (
+    AssignmentBody,
+    AssignmentChange,
+    AssignmentView,
+    Currency,
+    Stored,
+    Text,
+)
 from services.commissions.api.context import (
-    ID_PATTERN,
+    Decider,
     Id,
     IdFilter,
     PlanWriter,
     Reader,
     actor_of,
+    decision,
     not_found,
     now_of,
     pool_of,
     snapshot,
 )
+from services.commissions.api.findings import finding_rows
+from services.commissions.api.proposals import ProposalView, proposal_view, proposed, told
 from services.commissions.begun import mark_uncredited
 from services.commissions.events import write_events
+from services.commissions.proposals import (
+    Proposal,
+    closed_until,
+    confirm,
+    load_proposal,
+    propose,
+    withdraw,
+)
+from services.commissions.reference import Reference
 from services.commissions.store import canonical_json
 from shared.db.pool import Connection
 from shared.errors import Refused
-from shared.events.journals import ASSIGNMENT, AssignmentData, LeaveData
+from shared.events.journals import ASSIGNMENT, AssignmentData
 from shared.facts.settle import raise_reference_version
-from shared.http.models import DecimalText, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
 from shared.http.preconditions import IfMatch, IfNoneMatch, check_write, etag
-from shared.money import to_text
+
+__all__ = ["AssignmentBody", "Currency", "Text", "router", "save_assignment"]
 
 router = APIRouter(prefix="/v1/assignments", tags=["assignments"])
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=ID_PATTERN)]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-TargetPay = Annotated[DecimalText, Field(ge=0)]
-Percentage = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}(\.[0-9]{1,8})?%$")]
-
-
-class Leave(WireModel):
-    """Days away, both included."""
-
-    from_: date = Field(alias="from")
-    to: date
-
-    @model_validator(mode="after")
-    def _days_rise(self) -> Leave:
-        if self.to < self.from_:
-            msg = "to lies before from"
-            raise ValueError(msg)
-        return self
-
-
-class AssignmentBody(WireModel):
-    """A payee is on a plan from the first day to the last, both included.
-
-    quota: measure → amount for each measure period, in plan currency, in place of what is
-    published. payout_currency: what the payable is paid in; the plan's own when not given.
-    target_pay: in plan currency for a whole measure period; component_target_pay: component → in
-    its place. ramp: shares of draw, floor and target pay in the first, second, … calendar month of
-    the assignment. leave: days that do not count for them, both included.
-    """
-
-    payee: Text
-    plan: Text
-    from_: date = Field(alias="from")
-    to: date | None = None
-    quota: dict[Text, DecimalText] = Field(default_factory=dict)
-    payout_currency: Currency | None = None
-    target_pay: DecimalText | None = Field(default=None, ge=0)
-    component_target_pay: dict[Text, TargetPay] = Field(default_factory=dict, max_length=100)
-    ramp: list[Percentage] = Field(default_factory=list, max_length=60)
-    leave: list[Leave] = Field(default_factory=list, max_length=100)
-
-    @model_validator(mode="after")
-    def _days_rise(self) -> AssignmentBody:
-        if self.to is not None and self.to < self.from_:
-            msg = "to lies before from"
-            raise ValueError(msg)
-        for earlier, later in pairwise(self.leave):
-            if later.from_ <= earlier.to:
-                msg = "leaves stand in order and do not overlap"
-                raise ValueError(msg)
-        return self
-
-
-class AssignmentView(AssignmentBody):
-    """An assignment as it is."""
-
-    id: str
-    revision: int
 
 
 @router.put(
     "/{assignment_id}",
     response_model=AssignmentView,
-    responses={201: {"model": AssignmentView}},
+    responses={201: {"model": AssignmentView}, 202: {"model": ProposalView}},
 )
 async def put_assignment(  # noqa: PLR0913, PLR0917 - one argument a header or part of the path
     request: Request,
@@ -110,46 +70,115 @@ async def put_assignment(  # noqa: PLR0913, PLR0917 - one argument a header or p
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """State an assignment. The same again changes nothing; a change needs If-Match."""
-    now = await now_of(request)
-    async with pool_of(request).acquire() as tx, tx.transaction():
-        await raise_reference_version(tx)
-        row = await _stored(tx, assignment_id)
-        known = None if row is None or row["deleted"] else _view(row)
-        if known is not None and known.model_dump(exclude={"id", "revision"}) == body.model_dump():
-            return _answer(known, 200)
+    """State an assignment. The same again changes nothing; a change needs If-Match.
+
+    A change of days before which all is closed is proposed (202): it is told what it moves, and
+    counts when a second person has confirmed it.
+    """
+
+    def may(stored: Stored) -> None:
         check_write(
-            None if known is None else etag(known.revision),
+            None if stored.body is None else etag(stored.revision),
             if_match=if_match,
             if_none_match=if_none_match,
         )
-        await _refuse_unfit(tx, assignment_id, body)
-        revision = 1 if row is None else row["revision"] + 1
-        data = _data(assignment_id, body, revision, actor_of(principal), deleted=False)
-        await _save(tx, data, body)
-        await write_events(tx, ASSIGNMENT, [(f"assignment/{assignment_id}", revision, data)], now)
-    view = AssignmentView(**body.model_dump(by_alias=True), id=assignment_id, revision=revision)
-    return _answer(view, 201 if known is None else 200)
 
-
-@router.delete("/{assignment_id}", status_code=204)
-async def delete_assignment(
-    request: Request, principal: PlanWriter, assignment_id: Id, if_match: IfMatch = None
-) -> None:
-    """Take an assignment back, as if it had never been: what it credited goes."""
+    async with snapshot(request, principal) as view:
+        stored = await _stored(view.tx, assignment_id)
+        if stored.body == body:
+            return _answer(stored.view(), 200)
+        may(stored)
+        await _refuse_unfit(view.tx, assignment_id, body)
+        changed = AssignmentChange(assignment_id, stored, body)
+        reference = view.reference if changed.since < await closed_until(view.tx) else None
+    if reference is not None:
+        asked = await _propose(request, changed, actor_of(principal), reference)
+        return proposed(asked, sees_all=view.visible is None)
     now = await now_of(request)
     async with pool_of(request).acquire() as tx, tx.transaction():
         await raise_reference_version(tx)
-        row = await _stored(tx, assignment_id)
-        if row is None or row["deleted"]:
+        changed = AssignmentChange(assignment_id, await _stored(tx, assignment_id), body)
+        may(changed.before)
+        await _refuse_unfit(tx, assignment_id, body)
+        await _refuse_closed(tx, changed)
+        data = changed.data(actor_of(principal))
+        await _save(tx, data, body, now)
+    view_ = AssignmentView(
+        **body.model_dump(by_alias=True), id=assignment_id, revision=data.revision
+    )
+    return _answer(view_, 201 if changed.before.body is None else 200)
+
+
+@router.delete("/{assignment_id}", status_code=204, responses={202: {"model": ProposalView}})
+async def delete_assignment(
+    request: Request, principal: PlanWriter, assignment_id: Id, if_match: IfMatch = None
+) -> Response:
+    """Take an assignment back, as if it had never been: what it credited goes.
+
+    Proposed (202), as a change is, where it began before the day until which all is closed.
+    """
+    async with snapshot(request, principal) as view:
+        stored = await _stored(view.tx, assignment_id)
+        if stored.body is None:
             raise not_found("assignment")
-        check_write(etag(row["revision"]), if_match=if_match)
-        body = AssignmentBody(**_view(row).model_dump(by_alias=True, exclude={"id", "revision"}))
-        data = _data(assignment_id, body, row["revision"] + 1, actor_of(principal), deleted=True)
-        await _save(tx, data, body)
-        await write_events(
-            tx, ASSIGNMENT, [(f"assignment/{assignment_id}", data.revision, data)], now
-        )
+        check_write(etag(stored.revision), if_match=if_match)
+        gone = AssignmentChange(assignment_id, stored, None)
+        reference = view.reference
+        reaches_back = gone.since < await closed_until(view.tx)
+    if reaches_back:
+        asked = await _propose(request, gone, actor_of(principal), reference)
+        return proposed(asked, sees_all=view.visible is None)
+    now = await now_of(request)
+    async with pool_of(request).acquire() as tx, tx.transaction():
+        await raise_reference_version(tx)
+        gone = AssignmentChange(assignment_id, await _stored(tx, assignment_id), None)
+        if gone.before.body is None:
+            raise not_found("assignment")
+        check_write(etag(gone.before.revision), if_match=if_match)
+        await _refuse_closed(tx, gone)
+        await _save(tx, gone.data(actor_of(principal)), gone.before.body, now)
+    return Response(status_code=204)
+
+
+@router.post("/{assignment_id}/confirm")
+async def confirm_assignment(
+    request: Request, principal: Decider, assignment_id: Id, if_match: IfMatch = None
+) -> ProposalView:
+    """Sign a change of closed days: it counts from now on.
+
+    By a second person whose own pay it does not change, and who names in If-Match what they saw.
+    """
+    async with decision(request, principal) as by:
+        await raise_reference_version(by.tx)
+        asked = await load_proposal(by.tx, _subject(assignment_id), lock=True)
+        if asked is None:
+            raise not_found("proposal")
+        check_write(etag(asked.revision), if_match=if_match)
+        signed = await confirm(by.tx, asked, actor=by.person, now=by.now, one_seat=by.one_seat)
+        stored = await _stored(by.tx, assignment_id)
+        if stored.revision != asked.said["revision"]:
+            msg = "the assignment was changed since it was asked; propose the change again"
+            raise Refused("assignment-changed", msg)
+        wanted = asked.said["assignment"]
+        body = None if wanted is None else AssignmentBody.model_validate(wanted)
+        if body is not None:
+            await _refuse_unfit(by.tx, assignment_id, body)
+        changed = AssignmentChange(assignment_id, stored, body)
+        data = changed.data(asked.asked_by, confirmed_by=by.person)
+        await _save(by.tx, data, changed.said, by.now)
+    return proposal_view(signed)
+
+
+@router.post("/{assignment_id}/withdraw")
+async def withdraw_assignment(
+    request: Request, principal: Decider, assignment_id: Id
+) -> ProposalView:
+    """Take a proposed change back."""
+    async with decision(request, principal) as by:
+        asked = await load_proposal(by.tx, _subject(assignment_id), lock=True)
+        if asked is None:
+            raise not_found("proposal")
+        return proposal_view(await withdraw(by.tx, asked, actor=by.person, now=by.now))
 
 
 @router.get("", response_model=Page[AssignmentView])
@@ -184,11 +213,11 @@ async def assignment(
 ) -> AssignmentView:
     """One assignment."""
     async with snapshot(request, principal) as view:
-        row = await _stored(view.tx, assignment_id)
-        if row is None or row["deleted"] or not view.sees(row["payee"]):
+        stored = await _stored(view.tx, assignment_id)
+        if stored.body is None or not view.sees(stored.body.payee):
             raise not_found("assignment")
-    response.headers["ETag"] = etag(row["revision"])
-    return _view(row)
+    response.headers["ETag"] = etag(stored.revision)
+    return stored.view()
 
 
 _COLUMNS = (
@@ -198,11 +227,55 @@ _COLUMNS = (
 )
 
 
-async def _stored(tx: Connection, assignment_id: str) -> asyncpg.Record | None:
-    return await tx.fetchrow(
+async def _stored(tx: Connection, assignment_id: str) -> Stored:
+    row = await tx.fetchrow(
         f"SELECT {_COLUMNS} FROM assignment WHERE assignment_id = $1",  # noqa: S608 - constants
         assignment_id,
     )
+    if row is None:
+        return Stored(assignment_id, None, None, 0)
+    told = _view(row).model_dump(by_alias=True, exclude={"id", "revision"})
+    body = AssignmentBody.model_validate(told)
+    return Stored(assignment_id, None if row["deleted"] else body, body, row["revision"])
+
+
+async def _refuse_closed(tx: Connection, changed: AssignmentChange) -> None:
+    """From here on nobody closes a period before this is committed."""
+    if changed.since < await closed_until(tx, lock=True):
+        msg = "a period was closed just now, and this changes it; send it again to propose it"
+        raise Refused("closed-meanwhile", msg)
+
+
+async def _propose(
+    request: Request, changed: AssignmentChange, actor: str, reference: Reference
+) -> Proposal:
+    now = await now_of(request)
+    said = changed.said
+    async with pool_of(request).acquire() as tx, tx.transaction():
+        until = await closed_until(tx)
+        asked = await propose(
+            tx,
+            _subject(changed.assignment_id),
+            said.plan,
+            {
+                "revision": changed.before.revision,
+                "assignment": None
+                if changed.after is None
+                else changed.after.model_dump(mode="json", by_alias=True),
+            },
+            until=until,
+            actor=actor,
+            now=now,
+        )
+
+    async def findings(difference: Decimal) -> list[dict[str, str]]:
+        return finding_rows([changed.border(difference, until)])
+
+    return await told(request, asked, changed.change(reference), findings)
+
+
+def _subject(assignment_id: str) -> str:
+    return f"assignment/{assignment_id}"
 
 
 async def _refuse_unfit(tx: Connection, assignment_id: str, body: AssignmentBody) -> None:
@@ -227,32 +300,8 @@ async def _refuse_unfit(tx: Connection, assignment_id: str, body: AssignmentBody
         raise Refused("assignment-overlaps", msg)
 
 
-def _data(
-    assignment_id: str, body: AssignmentBody, revision: int, actor: str, *, deleted: bool
-) -> AssignmentData:
-    return AssignmentData(
-        assignment=assignment_id,
-        payee=body.payee,
-        plan=body.plan,
-        from_=body.from_.isoformat(),
-        to=None if body.to is None else body.to.isoformat(),
-        quota={measure: to_text(amount) for measure, amount in body.quota.items()},
-        payout_currency=body.payout_currency,
-        deleted=deleted,
-        revision=revision,
-        actor=actor,
-        target_pay=None if body.target_pay is None else to_text(body.target_pay),
-        component_target_pay={
-            component: to_text(amount) for component, amount in body.component_target_pay.items()
-        },
-        ramp=body.ramp,
-        leave=[
-            LeaveData(from_=away.from_.isoformat(), to=away.to.isoformat()) for away in body.leave
-        ],
-    )
-
-
-async def _save(tx: Connection, data: AssignmentData, body: AssignmentBody) -> None:
+async def save_assignment(tx: Connection, data: AssignmentData, body: AssignmentBody) -> None:
+    """Store an assignment, within the transaction that raised reference data."""
     await tx.execute(
         "INSERT INTO assignment AS a (assignment_id, payee, plan_id, first_day, last_day, quota, "
         "payout_currency, deleted, revision, changed_by, target_pay, component_target_pay, ramp, "
@@ -282,6 +331,11 @@ async def _save(tx: Connection, data: AssignmentData, body: AssignmentBody) -> N
     )
     if not data.deleted:
         await mark_uncredited(tx, data.plan)
+
+
+async def _save(tx: Connection, data: AssignmentData, body: AssignmentBody, now: datetime) -> None:
+    await save_assignment(tx, data, body)
+    await write_events(tx, ASSIGNMENT, [(_subject(data.assignment), data.revision, data)], now)
 
 
 def _view(row: asyncpg.Record) -> AssignmentView:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Path, Query, Request
 
@@ -25,6 +26,11 @@ PEOPLE = (Role.REP, Role.MANAGER, Role.COMP_ADMIN, Role.FINANCE, Role.AUDITOR, R
 Reader = Annotated[Principal, require(*PEOPLE, scopes=["commissions:read"])]
 PlanWriter = Annotated[Principal, require(Role.COMP_ADMIN, scopes=["commissions:write"])]
 Finance = Annotated[Principal, require(Role.FINANCE)]
+PlanReviewer = Annotated[
+    Principal,
+    require(Role.FINANCE, Role.COMP_ADMIN, Role.AUDITOR, Role.ADMIN, scopes=["commissions:write"]),
+]
+Decider = Annotated[Principal, require(Role.FINANCE, Role.COMP_ADMIN)]
 Overseer = Annotated[Principal, require(Role.FINANCE, Role.COMP_ADMIN, Role.AUDITOR, Role.ADMIN)]
 
 ID_PATTERN = r"^[^\x00-\x1f\x7f|@/*]+$"
@@ -38,6 +44,8 @@ class Context:
 
     settings: CommissionsSettings
     cache: ReferenceCache = field(default_factory=ReferenceCache)
+    foretelling: set[asyncio.Task[Any]] = field(default_factory=set)
+    one_foretold: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)

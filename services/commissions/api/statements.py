@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from services.commissions.api.context import (
     Id,
@@ -18,14 +18,46 @@ from services.commissions.api.context import (
     not_found,
     snapshot,
 )
-from services.commissions.domain.explain import explain_line, explain_statement
+from services.commissions.domain.explain import explain_line, explain_statement, sealed
 from services.commissions.rating import sheet_of
+from services.commissions.shown import shown_at
+from services.commissions.statement_files.render import (
+    MEDIA_TYPES,
+    FileFormat,
+    file_name,
+    file_of,
+    format_wanted,
+)
+from services.commissions.statement_rows import statement_write
 from services.commissions.store import AccountKey
+from shared.clock import WallClock
+from shared.errors import InvalidValue
 from shared.http.models import DecimalText, Instant, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
 from shared.http.preconditions import etag
 
 router = APIRouter(prefix="/v1/statements", tags=["statements"])
+
+PROOF_FORMAT = "attain.statement-proof.v1"
+"""Names what a proof is; the checker reads this form."""
+
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The statement, in the form asked for",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/csv": {"schema": {"type": "string"}},
+            **{
+                MEDIA_TYPES[form]: {"schema": {"type": "string", "format": "binary"}}
+                for form in (FileFormat.XLSX, FileFormat.PDF)
+            },
+        },
+    }
+}
+AsOf = Annotated[
+    Instant | None,
+    Query(description="as it was shown at this instant; now, when not given"),
+]
 
 
 class View(StrEnum):
@@ -99,7 +131,7 @@ async def statements(  # noqa: PLR0913, PLR0917 - one argument a filter
     return listed(request, found, StatementView)
 
 
-@router.get("/{payee}/{plan}/{period}")
+@router.get("/{payee}/{plan}/{period}", responses=_FILES, response_class=Response)
 async def statement(  # noqa: PLR0913, PLR0917 - the parts of the path
     request: Request,
     principal: Reader,
@@ -107,14 +139,48 @@ async def statement(  # noqa: PLR0913, PLR0917 - the parts of the path
     plan: Id,
     period: Id,
     view: View = View.SHOWN,
+    as_of: AsOf = None,
+    form: Annotated[
+        FileFormat | None, Query(alias="format", description="goes before the Accept header")
+    ] = None,
 ) -> Response:
-    """A statement with its lines, totals, exceptions and hash.
+    """A statement with its lines, totals, exceptions and hash: JSON, or a CSV, XLSX or PDF file.
 
-    A closed one reads as it was fixed, byte for byte; `view=recomputed` shows it as of today.
+    A closed one reads as it was fixed, byte for byte; `view=recomputed` shows it as of today, and
+    `as_of` as it was shown at an instant in the past.
     """
+    wanted = format_wanted(request.headers.get("accept", ""), form)
+    account = AccountKey(payee, plan)
     async with snapshot(request, principal) as seen:
-        document, digest = await _document(seen, AccountKey(payee, plan), period, view)
-    return Response(document, media_type="application/json", headers={"ETag": etag(digest)})
+        if as_of is None:
+            document, digest = await _document(seen, account, period, view)
+        else:
+            document, digest = await _past_document(seen, account, period, view, as_of)
+    if wanted is FileFormat.JSON:
+        return Response(document, media_type="application/json", headers={"ETag": etag(digest)})
+    decoded: dict[str, Any] = msgspec.json.decode(document)
+    return _attached(
+        await file_of(decoded, wanted),
+        MEDIA_TYPES[wanted],
+        file_name(decoded, wanted),
+        {"ETag": etag(f"{digest}-{wanted}")},
+    )
+
+
+@router.get("/{payee}/{plan}/{period}/proof")
+async def proof(request: Request, principal: Reader, payee: Id, plan: Id, period: Id) -> Response:
+    """A statement with its explanation and hash in one file: what `attain verify` checks."""
+    account = AccountKey(payee, plan)
+    async with snapshot(request, principal) as seen:
+        document, tree = await _with_tree(seen, account, period)
+    file = sealed({"format": PROOF_FORMAT, "statement": document, "explanation": tree})
+    name = file_name(document, FileFormat.JSON)
+    return _attached(msgspec.json.encode(file, order="sorted"), "application/json", name, {})
+
+
+def _attached(content: bytes, media_type: str, name: str, headers: dict[str, str]) -> Response:
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type=media_type, headers={**disposition, **headers})
 
 
 @router.get("/{payee}/{plan}/{period}/versions")
@@ -271,6 +337,42 @@ async def _document(
         "recalculating": row["recalculating"],
     }
     return msgspec.json.encode(document, order="sorted"), f"{row['hash']}-{row['version']}"
+
+
+async def _past_document(
+    seen: Snapshot, account: AccountKey, period: str, view: View, as_of: datetime
+) -> tuple[bytes, str]:
+    """A statement's JSON as it was shown at an instant, and what names it. Raises Refused (404)."""
+    if view is not View.SHOWN:
+        msg = "view=recomputed is of today; leave it out, or leave out as_of"
+        raise InvalidValue(msg, pointer="/view")
+    if as_of > max(seen.now, WallClock().now()):
+        msg = "as_of lies in the future; nobody has been shown that yet"
+        raise InvalidValue(msg, pointer="/as_of")
+    if not seen.sees(account.payee):
+        raise not_found("statement")
+    document = await shown_at(seen.tx, account, period, as_of)
+    shown = document["as_shown"]
+    digest = f"{document['hash'] or shown['recorded_until']}-{shown['as_of']}"
+    return msgspec.json.encode(document, order="sorted"), digest
+
+
+async def _with_tree(
+    seen: Snapshot, account: AccountKey, period: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A statement and its explanation, of one moment. Raises Refused (404)."""
+    if await _fixed(seen, account, period):
+        document, _ = await _document(seen, account, period, View.SHOWN)
+        return msgspec.json.decode(document), await _tree(seen, account, period, View.SHOWN)
+    if seen.sees(account.payee):
+        year = seen.reference.year_of(seen.period(period).start)
+        sheet = await sheet_of(seen.tx, account, year, seen.reference)
+        found = None if sheet is None else sheet.statement(period)
+        if sheet is not None and found is not None and not found.closed:
+            # Of the sheet that is explained: what is stored may still be recalculated.
+            written = statement_write(account, found).document
+            return msgspec.json.decode(written), explain_statement(found, sheet.rater)
+    raise not_found("statement")
 
 
 async def _tree(seen: Snapshot, account: AccountKey, period: str, view: View) -> dict[str, Any]:

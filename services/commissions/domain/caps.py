@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from services.commissions.domain.cap_lines import AttainmentCapTaken, CapTaken
@@ -65,16 +65,22 @@ def cap_attainment(work: Work) -> None:
                 before=before,
                 after=sums[line.measure],
             )
-            if basis.amount:
+            if basis.amount and line.key not in work.overridden:
                 line.net = _add(line.net, basis.amount)
                 key = f"{LineKind.ATTAINMENT_CAP}:{line.key}"
                 work.put(_taken(line, LineKind.ATTAINMENT_CAP, key, basis))
 
 
 class _Cancelled:
-    """Credits that leave their measure by cancellation, in order of time."""
+    """Credits that leave their measure by cancellation, in order of time.
 
-    def __init__(self, work: Work, lines: Sequence[Line]) -> None:
+    paid: lines that others than the rates gave their amount, which is what goes with them.
+    """
+
+    def __init__(
+        self, work: Work, lines: Sequence[Line], paid: Mapping[str, Decimal] | None = None
+    ) -> None:
+        self._paid = paid or {}
         losses = work.rater.losses
         found = [
             (at, line.key, line)
@@ -100,7 +106,8 @@ class _Cancelled:
             self._waiting.pop(0)
             loss = self._work.rater.losses[gone.key]
             drop = _subtract(loss.earned_with, loss.earned_without)
-            yield gone, rounded_line(drop, self._work.rater.version_of(gone))
+            version = self._work.rater.version_of(gone)
+            yield gone, self._paid.get(gone.key, rounded_line(drop, version))
 
 
 class _Running:
@@ -160,7 +167,7 @@ def _limits(work: Work, line: Line) -> Cap | None:
 def _cap_component(work: Work, component_id: str, lines: Sequence[Line]) -> None:
     carried = work.excess.pop(component_id, None)
     running = _Running(carried)
-    cancelled = _Cancelled(work, lines)
+    cancelled = _Cancelled(work, lines, work.overridden)
     origin = carried.version_hash if carried else ""
     by_statement: dict[Period, list[Line]] = {}
     for line in lines:

@@ -36,7 +36,8 @@ class ChainInput:
 
     own: years with credits, reasons to wait, or fixed statements of their own. marked: years to
     rate again. stored: what was kept of each year. closed_until: all periods that end on or before
-    it are closed.
+    it are closed. later: where windows.py cuts years, the window after another one; what is said
+    of years is then true of windows.
     """
 
     own: Collection[Period]
@@ -45,6 +46,13 @@ class ChainInput:
     closed_until: date
     fiscal_start_month: int
     until: date | None = None
+    later: Callable[[Period], Period] | None = None
+
+    def after(self, year: Period) -> Period:
+        """The year, or window, that begins where another one ends."""
+        if self.later is not None:
+            return self.later(year)
+        return following(year, self.fiscal_start_month)
 
 
 def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet]) -> Rated:
@@ -66,7 +74,7 @@ def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet
         if not due and before is not None:
             rated.left[year.label] = before
             left, unsettled = _read(before), _wholly_closed(year, given.closed_until)
-            later = following(year, given.fiscal_start_month)
+            later = given.after(year)
             if later not in given.stored and _needed(later, left, given, unsettled=unsettled):
                 waiting.add(later)
             continue
@@ -78,7 +86,7 @@ def rate_chain(given: ChainInput, rate: Callable[[Period, BroughtForward], Sheet
             kept = _write(left)
             rated.left[year.label] = kept
             changed = kept != before
-            later = following(year, given.fiscal_start_month)
+            later = given.after(year)
             if _needed(later, left, given, unsettled=unsettled):
                 waiting.add(later)
         else:
@@ -98,7 +106,7 @@ def _needed(year: Period, left: BroughtForward, given: ChainInput, *, unsettled:
 
 def brought_to(year: Period, stored: Mapping[Period, YearState]) -> BroughtForward:
     """What a year is given by the rated years before it."""
-    earlier = [known for known in stored if known < year]
+    earlier = [known for known in stored if known.end <= year.start]
     return _read(stored[max(earlier)]) if earlier else BroughtForward()
 
 

@@ -8,6 +8,7 @@ from services.commissions.domain.documents import Reader
 from services.commissions.domain.terms import (
     CapScope,
     ClawbackBasis,
+    ClawbackTerms,
     Component,
     CreditOn,
     CreditTo,
@@ -105,10 +106,14 @@ def _check_later_money(reader: Reader, component: Component) -> None:
     on = component.credit.on
     if component.release is not None and on not in _PAID_FOR:
         reader.refuse("release", "release follows the cash of won deals or issued invoices")
-    clawback = component.clawback
-    if clawback is None:
-        return
-    if on is not CreditOn.DEAL_WON:
+    if component.capitalised_months is not None and on not in _PAID_FOR:
+        reader.refuse("capitalise", "only won deals and issued invoices are contracts with a cost")
+    if component.clawback is not None:
+        _check_clawback(reader, component, component.clawback)
+
+
+def _check_clawback(reader: Reader, component: Component, clawback: ClawbackTerms) -> None:
+    if component.credit.on is not CreditOn.DEAL_WON:
         reader.refuse("clawback", "clawback concerns cancelled deals; credit on deal.won")
     if clawback.basis is ClawbackBasis.LINE:
         return

@@ -125,7 +125,8 @@ def _claw(work: Work, line: Line, credit: Credit, terms: ClawbackTerms) -> None:
     version = work.rater.version_of(line)
     day = max(version.day_of(credit.cancelled_at), credit.day)
     released, share = released_until(work, line, credit, credit.cancelled_at)
-    recompute = terms.basis is ClawbackBasis.RECOMPUTE
+    # What was agreed in place of the rates is no part of what the measure earns by them.
+    recompute = terms.basis is ClawbackBasis.RECOMPUTE and line.key not in work.overridden
     basis = ClawedBack(
         line_key=line.key,
         cancelled_at=instant_text(credit.cancelled_at),

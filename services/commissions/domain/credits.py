@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 
+from services.commissions.domain.assigned import Assigned
 from services.commissions.domain.conditions import inputs_of
 from services.commissions.domain.credit import (
     PLAIN_EVENTS,
@@ -70,16 +71,17 @@ def credits_for(
     instant, day, version = _placed(event, plan)
     if version is None:
         return Outcome()
-    on_plan = {a.payee for a in assignments if a.plan_id == plan.id and day in a.days}
+    assigned = assignments if isinstance(assignments, Assigned) else Assigned(assignments)
     for component in version.components:
         if not _concerns(component, event, day):
             continue
         to = component.credit.to
         members = credited_members(event, to)
-        if not members and (to in _NEVER_WITHOUT or not on_plan):
+        if not members and (to in _NEVER_WITHOUT or not assigned.anybody(plan.id, day)):
             continue
+        on_plan = {member for member in members if assigned.has(member, plan.id, day)}
         context = _Context(event, version, component, instant, day, rates)
-        if members and not on_plan.intersection(members):
+        if members and not on_plan:
             unassigned.update(members if context.certain() else ())
             continue
         try:
@@ -87,7 +89,7 @@ def credits_for(
                 continue
             found = list(context.credits(on_plan))
         except Waits as reason:
-            affected: list[str | None] = [*sorted(on_plan.intersection(members))]
+            affected: list[str | None] = [*sorted(on_plan)]
             waiting.extend(context.waiting(payee, reason) for payee in affected or [None])
             continue
         made.extend(found)

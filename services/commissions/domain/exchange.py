@@ -36,6 +36,11 @@ class RateBook:
         self._rows = {pair: [days[day] for day in sorted(days)] for pair, days in newest.items()}
         self._days = {pair: [row.day for row in rows] for pair, rows in self._rows.items()}
 
+    @property
+    def pairs(self) -> frozenset[tuple[str, str, str]]:
+        """(table, from, to) of which there is any rate."""
+        return frozenset(self._rows)
+
     def on(self, table: str, from_currency: str, to_currency: str, day: date) -> RateRow | None:
         """The row in force on `day`; None when the table has none by then."""
         pair = (table, from_currency, to_currency)

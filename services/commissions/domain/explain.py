@@ -19,12 +19,12 @@ from services.commissions.domain.rating import Rater
 from services.commissions.domain.statement import Statement
 from shared.money import minor_unit_exponent, to_text
 
-__all__ = ["Tree", "explain_line", "explain_statement"]
+__all__ = ["Tree", "explain_line", "explain_statement", "sealed"]
 
 
 def explain_statement(statement: Statement, rater: Rater) -> Tree:
     """A statement as a tree: its lines, the carried difference, and how it became the payable."""
-    return _sealed({
+    return sealed({
         "payee": statement.payee,
         "plan": statement.plan_id,
         "period": statement.period.label,
@@ -35,10 +35,13 @@ def explain_statement(statement: Statement, rater: Rater) -> Tree:
         "difference": _difference(statement),
         "carry_in": to_text(statement.carry_in),
         "taken": to_text(statement.taken),
+        "max_recovery": to_text(statement.max_recovery),
         "carry_out": to_text(statement.carry_out),
         "draw": None if statement.draw is None else statement.draw.tree(),
         "payable": to_text(statement.payable),
         "payout": _payout(statement),
+        "rounding_mode": statement.rounding_mode,
+        "recomputed": statement.closed,
         "hash": statement.hash,
         "sentence": _statement_sentence(statement),
     })  # fmt: skip
@@ -59,16 +62,16 @@ def explain_line(line: Line, rater: Rater) -> Tree:
         "rounding": _rounding(version),
     }
     if line.kind is LineKind.CREDIT and line.credit is not None:
-        return _sealed(tree | explain_credit(line, line.credit, rater, version))
+        return sealed(tree | explain_credit(line, line.credit, rater, version))
     if line.basis is None:
-        return _sealed(tree)
+        return sealed(tree)
     if line.credit is not None:
         tree["events"] = list(line.credit.source_ids)
     said = line.basis.sentence(line.amount, version.currency)
-    return _sealed(tree | {**line.basis.tree(), "sentence": said})
+    return sealed(tree | {**line.basis.tree(), "sentence": said})
 
 
-def _sealed(tree: Tree) -> Tree:
+def sealed(tree: Tree) -> Tree:
     """The tree with a digest of all it says, so that no number can change unseen."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return tree | {"digest": hashlib.sha256(text.encode()).hexdigest()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
+from services.commissions.domain.agreed import Adjustment, Override
 from services.commissions.domain.closes import BroughtForward, FixedStatement
 from services.commissions.domain.credit import Credit, CreditException
 from services.commissions.domain.exchange import RateBook
@@ -53,6 +54,8 @@ class SheetInput:
     until: assigned periods that begin before it have their floor, draw and carried excess, credits
     or none; None: only periods in which there is something else.
     working_days: of the organisation's calendar.
+    adjustments: of this year's statements; overrides: of any days. A second person has approved
+    both.
     """
 
     payee: str
@@ -71,6 +74,8 @@ class SheetInput:
     grants: Mapping[str, Grant] = field(default_factory=dict)
     until: date | None = None
     working_days: WorkingDays = monday_to_friday
+    adjustments: Sequence[Adjustment] = ()
+    overrides: Sequence[Override] = ()
 
     @property
     def own_assignments(self) -> list[Assignment]:

@@ -20,6 +20,7 @@ class LineKind(StrEnum):
 
     CREDIT = "credit"
     BUDGET_CAP = "budget_cap"
+    OVERRIDE = "override"
     DEAL_CAP = "deal_cap"
     ATTAINMENT_CAP = "attainment_cap"
     COMPONENT_CAP = "component_cap"
@@ -30,6 +31,7 @@ class LineKind(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     CLAWBACK = "clawback"
+    ADJUSTMENT = "adjustment"
     DRAW = "draw"
 
 

@@ -7,7 +7,8 @@ come what only the surroundings show, and warnings. Every finding has a figure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -47,8 +48,9 @@ class Finding:
 class LintContext:
     """What is known where the plan is saved; None: not known, and not checked.
 
-    measures, kpis: with a definition. goals: those that are somebody's goal. rate_pairs: (table,
-    from, to) with a rate. currencies: of deals credited so far; payout_currencies: of assignments.
+    measures: with a quota. kpis: with a figure. goals: measures and objectives that are somebody's
+    goal, without those that other plans pay for. rate_pairs: (table, from, to) with a rate.
+    currencies: of deals credited so far; payout_currencies: of assignments.
     quotas: measure → a typical quota, for figures. target_pay: a typical one.
     previous: the version in force before. closed_before: every earlier day is closed;
     border_difference: recomputed - fixed over closed periods, in plan currency.
@@ -95,11 +97,18 @@ def _unknown_names(version: PlanVersion, context: LintContext) -> Iterator[Findi
     for place, component in _components(version):
         measure = component.quota.measure if component.quota else None
         if context.measures is not None and measure and measure not in context.measures:
-            msg = f"there is no measure {measure}; set a quota for it first"
+            hint = _near(measure, context.measures, "set a quota for it first")
+            msg = f"there is no measure {measure}; {hint}"
             yield _refused("unknown_measure", f"{place}/quota/measure", msg)
         kpi = component.gate.kpi if component.gate else None
         if context.kpis is not None and kpi and kpi not in context.kpis:
-            yield _refused("unknown_kpi", f"{place}/gate/kpi", f"there is no KPI {kpi}")
+            hint = _near(kpi, context.kpis, "publish a figure of it first")
+            yield _refused("unknown_kpi", f"{place}/gate/kpi", f"there is no KPI {kpi}; {hint}")
+
+
+def _near(name: str, known: Iterable[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def _refused(code: str, pointer: str, message: str) -> Finding:
@@ -188,15 +197,23 @@ def _falling_border(version: PlanVersion, context: LintContext) -> Iterator[Find
             yield _warned("falling_border", f"{place}/rates", msg, drop, "share")
 
 
-def _goals(version: PlanVersion, context: LintContext) -> Iterator[Finding]:
-    if context.goals is None:
-        return
+def paid_for(version: PlanVersion) -> dict[str, str]:
+    """Measures, KPIs and objectives that decide on its pay → where the document first says so."""
     paid: dict[str, str] = {}
     for place, component in _components(version):
         if component.quota is not None:
             paid.setdefault(component.quota.measure, f"{place}/quota/measure")
         if component.gate is not None:
             paid.setdefault(component.gate.kpi, f"{place}/gate/kpi")
+        for index, objective in enumerate(component.objectives):
+            paid.setdefault(objective.id, f"{place}/objectives/{index}/id")
+    return paid
+
+
+def _goals(version: PlanVersion, context: LintContext) -> Iterator[Finding]:
+    if context.goals is None:
+        return
+    paid = paid_for(version)
     for name, pointer in paid.items():
         if name not in context.goals:
             msg = f"{name} decides on pay and is nobody's goal"

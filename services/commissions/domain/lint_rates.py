@@ -74,9 +74,15 @@ class Steepness:
         return [rate for lower, rate in self.rates() if lower <= bound][-1]
 
     def above(self, other: Steepness) -> Decimal:
-        """By how much at most this table's rate is above the other's, on one axis; else 0."""
-        if self.table.over is not other.table.over:
-            return ZERO
+        """By how much at most this table's rate is above the other's, at one place of the axis.
+
+        A flat rate is the same everywhere; of two axes no place is the same, so that the highest
+        is compared with the lowest.
+        """
+        flat = Method.FLAT in {self.table.method, other.table.method}
+        if self.table.over is not other.table.over and not flat:
+            highest = max(rate for _, rate in self.rates())
+            return as_decimal(max(Fraction(0), highest - min(rate for _, rate in other.rates())))
         bounds = {lower for side in (self, other) for lower, _ in side.rates()}
         drops = [self.rate_at(bound) - other.rate_at(bound) for bound in bounds]
         return as_decimal(max(Fraction(0), *drops))

@@ -59,6 +59,7 @@ COMPONENT_KEYS = (
     "release",
     "clawback",
     "gate",
+    "capitalise",
     "effective",
 )
 """Every key of a component."""
@@ -68,6 +69,7 @@ MAX_TIERS = 100
 MAX_OBJECTIVES = 50
 MAX_WINDOW_DAYS = 3660
 MAX_FIRST = 1_000_000
+MAX_CAPITALISED_MONTHS = 240
 
 
 class Excess(StrEnum):
@@ -171,6 +173,7 @@ def parse_component(reader: Reader, known: Known, readable: Mapping[str, bool]) 
         release=_release(reader),
         clawback=_clawback(reader),
         gate=_gate(reader, known),
+        capitalised_months=_capitalised_months(reader),
     )
     check_component(reader, component)
     return component
@@ -371,3 +374,11 @@ def _gate(reader: Reader, known: Known) -> Gate | None:
     if known.kpis is not None and kpi not in known.kpis:
         child.refuse("kpi", f"there is no KPI {kpi}")
     return Gate(kpi, child.number("at_least"), child.choice("otherwise", GateMiss, None))
+
+
+def _capitalised_months(reader: Reader) -> int | None:
+    if not reader.has("capitalise"):
+        return None
+    child = reader.child("capitalise")
+    child.keys(("over_months",))
+    return child.whole("over_months", 2, MAX_CAPITALISED_MONTHS)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from services.commissions.domain.parse import PLAN_KEYS, Mode, PayoutDay, RateDay
 from services.commissions.domain.parse_component import (
     COMPONENT_KEYS,
+    MAX_CAPITALISED_MONTHS,
     MAX_FIRST,
     MAX_OBJECTIVES,
     MAX_TIERS,
@@ -167,6 +168,7 @@ def _component() -> Schema:
             {"kpi": _TEXT, "at_least": _NUMBER, "otherwise": _one_of(GateMiss)},
             ["kpi", "at_least", "otherwise"],
         ),
+        "capitalise": _object({"over_months": _whole(2, MAX_CAPITALISED_MONTHS)}, ["over_months"]),
         "effective": _days(required=False),
     }
     return _object({key: properties[key] for key in COMPONENT_KEYS}, ["id", "credit"])

@@ -226,6 +226,8 @@ class _Assembly:
             hash=statement_hash(lines, difference, carry_in, settled, payout, draw),
             fixed=fixed,
             draw=draw,
+            rounding_mode=version.rounding.mode,
+            max_recovery=version.max_recovery,
         )
 
     def _settled(

@@ -38,6 +38,7 @@ class Statement:
     held: credits that cannot be rated yet; they are in no total.
     draw: a recoverable draw that is in force or has a balance; it settles the period then.
     fixed: what the close fixed, for a closed period; everything else is as of today.
+    rounding_mode, max_recovery: of the version that decides on the whole statement.
     """
 
     payee: str
@@ -59,6 +60,8 @@ class Statement:
     hash: str
     fixed: FixedStatement | None = None
     draw: DrawStanding | None = None
+    rounding_mode: str = "half_up"
+    max_recovery: Decimal = Decimal(1)
 
     @property
     def held_pay(self) -> Decimal:

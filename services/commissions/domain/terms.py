@@ -248,7 +248,8 @@ class Component:
 
     It earns by exactly one of: `rates`, `pays` (a fixed amount a credit), `objectives`.
     attainment_cap: share of quota above which nothing more is earned. floor: at least this much a
-    statement, in plan currency for a whole period, credits or none.
+    statement, in plan currency for a whole period, credits or none. capitalised_months: how long a
+    won contract is of use, over which its cost is expensed; None: at once.
     """
 
     id: str
@@ -266,6 +267,7 @@ class Component:
     release: ReleaseTerms | None = None
     clawback: ClawbackTerms | None = None
     gate: Gate | None = None
+    capitalised_months: int | None = None
 
     @property
     def earns_by(self) -> str:

@@ -26,6 +26,7 @@ class Work:
     credit_lines: component → its credit lines, in order of earning. later: lines dated in a later
     fiscal year. tracks_net: later steps ask what caps leave of each single line.
     excess: component (empty: the plan) → carried over its cap. counts: component → credits paid.
+    overridden: credit line → what was agreed in place of what it came to.
     """
 
     def __init__(self, given: SheetInput) -> None:
@@ -48,6 +49,7 @@ class Work:
         left = given.brought_forward
         self.excess: dict[str, CarriedExcess] = {e.component_id: e for e in left.excess}
         self.counts: dict[str, int] = dict(left.counts)
+        self.overridden: dict[str, Decimal] = {}
         self._assignments = given.own_assignments
         self._target_pays: dict[tuple[str, str, Period], Prorated | None] = {}
         for row in left.lines:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from shared.http.models import DecimalText, Instant, WireModel
 
@@ -13,8 +13,31 @@ Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x
 CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
+class KpiVersion(WireModel):
+    """One version of a definition: periods that begin on `effective_from` or later are read by it.
+
+    minimum_sample: with fewer records behind it a value is null, with `too_few`.
+    """
+
+    version: int
+    effective_from: date
+    name: str
+    unit: str
+    kind: str
+    formula: str
+    measures: list[str]
+    null_rule: str
+    source: str
+    owner: str
+    minimum_sample: int
+
+
 class KpiView(WireModel):
-    """One line of the catalogue. version rises when its formula changes."""
+    """One line of the catalogue, as its newest version says; versions rise with their formulas.
+
+    kind: `leading` or `lagging`. trend: whether there is a series by month. filters: by deal type
+    and segment. versions: the oldest first.
+    """
 
     id: str
     name: str
@@ -24,6 +47,13 @@ class KpiView(WireModel):
     null_rule: str
     source: str
     version: int
+    effective_from: date
+    measures: list[str]
+    owner: str
+    minimum_sample: int
+    trend: bool
+    filters: bool
+    versions: list[KpiVersion]
 
 
 class ScopeView(WireModel):
@@ -82,7 +112,8 @@ class KpiAnswer(WireModel):
 class KpiRecord(WireModel):
     """A deal or activity behind a number, with the events that it rests on.
 
-    counted: what it adds for the scope asked about, in the record's own currency.
+    counted: what it adds for the scope asked about, in the record's own currency. labels: what it
+    is counted as, such as the class of a flow or the rules that fail; empty where one thing only.
     """
 
     record: str
@@ -95,6 +126,37 @@ class KpiRecord(WireModel):
     currency: str | None
     counted: DecimalText | None
     event_ids: list[str]
+    labels: list[str]
+
+
+class TrendPoint(WireModel):
+    """One whole month. value null: see reason."""
+
+    period: PeriodView
+    value: DecimalText | None
+    reason: str | None
+
+
+class TrendAnswer(WireModel):
+    """A KPI by month. slope: median change a month between any two months that have a value.
+
+    level: their median. flatness: slope ÷ level; flat: that is at most 2 % either way. All null
+    with fewer than three values.
+    """
+
+    id: str
+    name: str
+    unit: str
+    scope: ScopeView
+    data: list[TrendPoint]
+    slope: DecimalText | None
+    level: DecimalText | None
+    flatness: DecimalText | None
+    flat: bool | None
+    currency: str | None
+    held: list[HeldAmount]
+    as_of: Instant
+    freshness: Freshness
 
 
 class AttainmentRow(WireModel):
@@ -118,42 +180,6 @@ class AttainmentAnswer(WireModel):
     as_of: Instant
     data: list[AttainmentRow]
     freshness: Freshness
-
-
-class QuotaBody(WireModel):
-    """What somebody is to reach: a person, a team, or, with neither, the organisation."""
-
-    person: Id | None = None
-    team: Id | None = None
-    measure: Annotated[str, Field(min_length=1, max_length=100)] = "bookings"
-    period: Annotated[str, Field(min_length=4, max_length=50)]
-    amount: DecimalText
-    currency: CurrencyCode | None = None
-
-    @model_validator(mode="after")
-    def _one_subject(self) -> Self:
-        if self.person is not None and self.team is not None:
-            raise ValueError("name a person or a team, not both")
-        if self.measure in {"bookings", "new_business"} and self.currency is None:
-            raise ValueError(f"a quota of {self.measure} needs a `currency`")
-        return self
-
-
-class QuotaView(WireModel):
-    """A stored quota."""
-
-    id: str
-    person: str | None
-    team: str | None
-    measure: str
-    period: str
-    start: date
-    end: date
-    amount: DecimalText
-    currency: str | None
-    revision: int
-    changed_at: Instant
-    changed_by: str
 
 
 class DealView(WireModel):

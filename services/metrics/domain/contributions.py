@@ -70,6 +70,8 @@ class DealSpan(msgspec.Struct, frozen=True, gc=False):
     people: the credited people of a won deal, else its owner. probability: 0 to 1; the deal's own
     counts now, the stage's counted before. credit_ms: only on the row in which it is won now.
     closed_ms: when the current won or lost stay is dated; None while open.
+    stage_order, qualified: of the stage by its map, None when unmapped.
+    next_step_ms: the dated next step, only on the row that holds now.
     """
 
     deal_id: str
@@ -93,6 +95,9 @@ class DealSpan(msgspec.Struct, frozen=True, gc=False):
     deal_type: str | None
     account: str | None
     name: str | None
+    stage_order: int | None = None
+    qualified: bool | None = None
+    next_step_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +254,9 @@ def _row(deal: DealTimeline, span: Span) -> DealSpan:
     probability = None if rule is None else rule.probability
     category = None if rule is None else rule.category
     people = span.owner or ""
-    credit_ms = closed_ms = None
+    credit_ms = closed_ms = next_step_ms = None
     if span.end_ms is None:
+        next_step_ms = deal.next_step_ms
         if deal.probability is not None:
             probability = deal.probability
         category = deal.category or category
@@ -281,6 +287,9 @@ def _row(deal: DealTimeline, span: Span) -> DealSpan:
         deal.deal_type,
         deal.account,
         deal.name,
+        None if rule is None else rule.order,
+        None if rule is None else rule.qualified,
+        next_step_ms,
     )
 
 

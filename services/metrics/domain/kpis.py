@@ -37,6 +37,17 @@ class Reason(StrEnum):
     NO_DEALS = "no_deals"
     NO_WORKING_DAYS = "no_working_days"
     MISSING_RATE = "missing_rate"
+    NO_DAYS_LEFT = "no_days_left"
+    NO_CYCLE = "no_cycle"
+    TOO_FEW = "too_few"
+    NOTHING_ENTERED = "nothing_entered"
+    NO_SUCH_STAGE = "no_such_stage"
+    NOTHING_DUE = "nothing_due"
+    NOT_OVER = "not_over"
+    NOTHING_DONE = "nothing_done"
+    ONE_PERSON_ONLY = "one_person_only"
+    UNKNOWN_HIRING = "unknown_hiring"
+    NOT_RAMPED = "not_ramped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +55,13 @@ class KpiValue:
     """A value and what it was made of; without a value, the reason.
 
     parts: named pieces in JSON-ready text (decimals plain), such as numerator and denominator.
+    sample: how many records it rests on; None where a definition's minimum does not apply.
     """
 
     value: Decimal | None
     reason: str | None = None
     parts: Mapping[str, str | None] = field(default_factory=dict)
+    sample: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,7 @@ def attainment(booked: Decimal, quota: Decimal | None) -> KpiValue:
     parts = {"booked": to_text(booked), "quota": None if quota is None else to_text(quota)}
     if not quota:
         return KpiValue(None, Reason.NO_QUOTA, parts)
-    return KpiValue(_ratio(booked, quota), None, parts)
+    return KpiValue(ratio(booked, quota), None, parts)
 
 
 def pace(booked: Decimal, quota: Decimal | None, elapsed: int, total: int) -> KpiValue:
@@ -136,7 +149,24 @@ def projected(
     }
     if not quota:
         return KpiValue(None, Reason.NO_QUOTA, parts)
-    return KpiValue(_ratio(EXACT.add(closed, weighted), quota), None, parts)
+    return KpiValue(ratio(EXACT.add(closed, weighted), quota), None, parts)
+
+
+def required_rate(closed: Decimal, quota: Decimal | None, elapsed: int, total: int) -> KpiValue:
+    """K4: what each working day that is left has to bring. A quota that is met needs nothing."""
+    parts = {
+        "closed": to_text(closed),
+        "quota": None if quota is None else to_text(quota),
+        "working_days_left": str(total - elapsed),
+    }
+    if not quota:
+        return KpiValue(None, Reason.NO_QUOTA, parts)
+    gap = EXACT.subtract(quota, closed)
+    if gap <= 0:
+        return KpiValue(ZERO, None, parts)
+    if elapsed >= total:
+        return KpiValue(None, Reason.NO_DAYS_LEFT, parts)
+    return KpiValue(ratio(gap, Decimal(total - elapsed)), None, parts)
 
 
 def win_rate(won: int, lost: int, no_decision: int = 0) -> KpiValue:
@@ -146,11 +176,11 @@ def win_rate(won: int, lost: int, no_decision: int = 0) -> KpiValue:
         "won": str(won),
         "lost": str(lost),
         "no_decision": str(no_decision),
-        "strict": to_text(_ratio(Decimal(won), Decimal(strict))) if strict else None,
+        "strict": to_text(ratio(Decimal(won), Decimal(strict))) if strict else None,
     }
     if not won + lost:
         return KpiValue(None, Reason.NOTHING_CLOSED, parts)
-    return KpiValue(_ratio(Decimal(won), Decimal(won + lost)), None, parts)
+    return KpiValue(ratio(Decimal(won), Decimal(won + lost)), None, parts)
 
 
 def win_rate_cohort(won: int, lost: int, still_open: int) -> KpiValue:
@@ -158,7 +188,7 @@ def win_rate_cohort(won: int, lost: int, still_open: int) -> KpiValue:
     parts = {"won": str(won), "lost": str(lost), "open": str(still_open), "variant": "cohort"}
     if not won + lost:
         return KpiValue(None, Reason.NOTHING_CLOSED, parts)
-    return KpiValue(_ratio(Decimal(won), Decimal(won + lost)), None, parts)
+    return KpiValue(ratio(Decimal(won), Decimal(won + lost)), None, parts)
 
 
 def win_rate_value(won: Decimal, lost: Decimal) -> KpiValue:
@@ -167,7 +197,7 @@ def win_rate_value(won: Decimal, lost: Decimal) -> KpiValue:
     total = EXACT.add(won, lost)
     if not total:
         return KpiValue(None, Reason.NO_VALUE, parts)
-    return KpiValue(_ratio(won, total), None, parts)
+    return KpiValue(ratio(won, total), None, parts)
 
 
 OMITTED_CATEGORY = "omitted"
@@ -215,7 +245,7 @@ def coverage(
     pipeline: Decimal, quota: Decimal | None, closed: Decimal, value_win_rate: Decimal | None
 ) -> KpiValue:
     """K11. `needed` in the parts is 1 ÷ win rate by value, null while that is unknown or 0."""
-    needed = to_text(_ratio(Decimal(1), value_win_rate)) if value_win_rate else None
+    needed = to_text(ratio(Decimal(1), value_win_rate)) if value_win_rate else None
     parts = {
         "pipeline": to_text(pipeline),
         "quota": None if quota is None else to_text(quota),
@@ -227,7 +257,7 @@ def coverage(
     gap = EXACT.subtract(quota, closed)
     if gap <= 0:
         return KpiValue(None, Reason.MET, parts)
-    return KpiValue(_ratio(pipeline, gap), None, {**parts, "gap": to_text(gap)})
+    return KpiValue(ratio(pipeline, gap), None, {**parts, "gap": to_text(gap)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +280,14 @@ def deal_size(deals: Iterable[WonDeal]) -> KpiValue:
     renewals = [amount for amount, deal_type in priced if deal_type == RENEWAL]
     parts = {
         "deals": str(len(fresh)),
-        "median": to_text(_median(fresh)) if fresh else None,
+        "median": to_text(median(fresh)) if fresh else None,
         "zero_value_deals": str(sum(not amount for amount in fresh)),
         "renewals": str(len(renewals)),
-        "renewal_mean": to_text(_mean(renewals)) if renewals else None,
+        "renewal_mean": to_text(mean(renewals)) if renewals else None,
     }
     if not fresh:
         return KpiValue(None, Reason.NO_WON, parts)
-    return KpiValue(_mean(fresh), None, parts)
+    return KpiValue(mean(fresh), None, parts)
 
 
 def sales_cycle(deals: Iterable[WonDeal]) -> KpiValue:
@@ -270,14 +300,14 @@ def sales_cycle(deals: Iterable[WonDeal]) -> KpiValue:
     valid = [Decimal(ms) for ms in cycles if ms >= 0]
     parts = {
         "deals": str(len(valid)),
-        "median": to_text(_days(_median(valid))) if valid else None,
+        "median": to_text(days(median(valid))) if valid else None,
         "without_creation": str(len(known) - len(cycles)),
         "data_errors": str(len(cycles) - len(valid)),
     }
     if not valid:
         return KpiValue(None, Reason.NO_WON, parts)
-    mean = Fraction(exact_sum(valid)) / len(valid)
-    return KpiValue(to_decimal(mean / DAY_MS), None, parts)
+    average = Fraction(exact_sum(valid)) / len(valid)
+    return KpiValue(to_decimal(average / DAY_MS), None, parts)
 
 
 def deal_age(as_of_ms: int, created_ms: int | None, closed_ms: int | None) -> KpiValue:
@@ -285,14 +315,14 @@ def deal_age(as_of_ms: int, created_ms: int | None, closed_ms: int | None) -> Kp
     if created_ms is None:
         return KpiValue(None, Reason.UNKNOWN_CREATION)
     end_ms = as_of_ms if closed_ms is None else closed_ms
-    return KpiValue(_days(Decimal(end_ms - created_ms)))
+    return KpiValue(days(Decimal(end_ms - created_ms)))
 
 
 def stage_age(as_of_ms: int, stage_entered_ms: int | None) -> KpiValue:
     """K16, in days."""
     if stage_entered_ms is None:
         return KpiValue(None, Reason.UNKNOWN_ENTRY)
-    return KpiValue(_days(Decimal(as_of_ms - stage_entered_ms)))
+    return KpiValue(days(Decimal(as_of_ms - stage_entered_ms)))
 
 
 def mean_age(ages: Iterable[KpiValue]) -> KpiValue:
@@ -302,11 +332,11 @@ def mean_age(ages: Iterable[KpiValue]) -> KpiValue:
     parts = {
         "deals": str(len(known)),
         "unknown": str(len(listed) - len(known)),
-        "median": to_text(_median(known)) if known else None,
+        "median": to_text(median(known)) if known else None,
     }
     if not known:
         return KpiValue(None, Reason.NO_DEALS, parts)
-    return KpiValue(_mean(known), None, parts)
+    return KpiValue(mean(known), None, parts)
 
 
 def stalled_count(stalled: int, still_open: int) -> KpiValue:
@@ -326,19 +356,23 @@ def to_decimal(value: Fraction) -> Decimal:
     return EXACT.scaleb(Decimal(scaled), -10)
 
 
-def _ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
+def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
+    """The quotient at the stored step; the denominator is not 0."""
     return to_decimal(Fraction(numerator) / Fraction(denominator))
 
 
-def _mean(numbers: Sequence[Decimal]) -> Decimal:
+def mean(numbers: Sequence[Decimal]) -> Decimal:
+    """Of at least one number, at the stored step."""
     return to_decimal(Fraction(exact_sum(numbers)) / len(numbers))
 
 
-def _median(numbers: Sequence[Decimal]) -> Decimal:
+def median(numbers: Sequence[Decimal]) -> Decimal:
+    """Of at least one number; of an even count the mean of the middle two."""
     ordered = sorted(numbers)
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return to_decimal((Fraction(low) + Fraction(high)) / 2)
 
 
-def _days(milliseconds: Decimal) -> Decimal:
+def days(milliseconds: Decimal) -> Decimal:
+    """Milliseconds as days of 24 hours."""
     return to_decimal(Fraction(milliseconds) / DAY_MS)

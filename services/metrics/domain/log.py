@@ -8,6 +8,7 @@ import msgspec
 
 from services.metrics.domain.episodes import Signal
 from shared.clock import from_epoch_ms, to_text
+from shared.events.catalogue import EventType
 from shared.events.envelope import Envelope, encode_data, sequence_of
 from shared.events.journals import (
     DISPOSITION,
@@ -17,7 +18,7 @@ from shared.events.journals import (
     QuotaStatedData,
 )
 from shared.events.signals import SIGNAL, SignalData
-from shared.events.targets import QUOTA, QuotaData
+from shared.events.targets import OBJECTIVE_SCORE, QUOTA, ObjectiveScoreData, QuotaData
 from shared.ids import derived_id
 
 SOURCE = "/attain/metrics"
@@ -72,16 +73,26 @@ def quota_event(quota: QuotaData, now: datetime) -> Envelope:
     return _event(event_id, QUOTA.type, subject, quota.revision, now, quota)
 
 
-def quota_stated_event(quota: QuotaData, changed_by: str, now: datetime) -> Envelope:
-    """The same on the journal, with who stated it."""
-    subject = f"quota/{quota.quota}"
+def quota_stated_event(said: QuotaStatedData, now: datetime) -> Envelope:
+    """The same on the journal, with who stated it and by which terms."""
+    subject, revision = f"quota/{said.quota.quota}", said.quota.revision
+    event_id = derived_id("journal", subject, str(revision))
+    return _event(event_id, QUOTA_STATED.type, subject, revision, now, said)
+
+
+def score_event(score: ObjectiveScoreData, now: datetime) -> Envelope:
+    """A scored objective as others pay by it."""
+    subject = f"objective_score/{score.person}/{score.objective}/{score.period}"
+    event_id = derived_id(subject, str(score.revision))
+    return _event(event_id, OBJECTIVE_SCORE.type, subject, score.revision, now, score)
+
+
+def planned_event(
+    kind: EventType, subject: str, revision: int, said: msgspec.Struct, now: datetime
+) -> Envelope:
+    """A relief, objective, goal or standard on the journal."""
     return _event(
-        derived_id("journal", subject, str(quota.revision)),
-        QUOTA_STATED.type,
-        subject,
-        quota.revision,
-        now,
-        QuotaStatedData(quota=quota, changed_by=changed_by),
+        derived_id("journal", subject, str(revision)), kind.type, subject, revision, now, said
     )
 
 

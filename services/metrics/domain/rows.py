@@ -43,6 +43,8 @@ class DealRow(NamedTuple):
     or the loss. closed_owner: the owner then. closed_amount: that counts; of a loss the last one
     before it. shares: person → exact share as JSON text, None when the owner has it all.
     seen_by: key of everybody whom the deal concerns.
+    stage_order, qualified: of the stage by its map, None when unmapped.
+    next_step_ms: the dated next step, only on the row that holds now.
     """
 
     deal_id: str
@@ -69,6 +71,9 @@ class DealRow(NamedTuple):
     deal_type: str | None
     account: str | None
     name: str | None
+    stage_order: int | None = None
+    qualified: bool | None = None
+    next_step_ms: int | None = None
 
 
 class Reference(NamedTuple):
@@ -139,6 +144,9 @@ def _row(span: DealSpan, won: Won | None, lost: Lost | None, reference: Referenc
         span.deal_type,
         span.account,
         span.name,
+        span.stage_order,
+        span.qualified,
+        span.next_step_ms,
     )
 
 

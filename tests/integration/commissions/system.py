@@ -260,8 +260,13 @@ async def running(
             jwks_path=folder / "jwks.json",
             issuer=LOCAL_ISSUER,
             settle_interval_s=0.05,
-            sweep_interval_s=0.1,
-            **{"drift_interval_s": 3_600.0, **settings},
+            # Quotas and rates count at once, in any order; of holds: test_held_changes.py.
+            **{
+                "drift_interval_s": 3_600.0,
+                "sweep_interval_s": 0.1,
+                "hold_share": "off",
+                **settings,
+            },
         )
         parts = await build_parts("commissions", chosen)
         exits.push_async_callback(parts.pool.close)

@@ -28,6 +28,7 @@ from tests.integration.commissions.system import (
 from tests.unit.commissions.history import EVERYTHING, Step, arrivals, golden_cases
 
 DEAL = "crm:main:"
+FALLS = {"negative_rate", "falling_rate", "falling_border"}
 ORDERS = 4
 """At most so many orders of arrival of one case: the pure engine is given every one."""
 
@@ -104,6 +105,7 @@ class Runner:
                 "start": period.start.isoformat(),
                 "end": period.end.isoformat(),
                 "amount": said["amount"],
+                "method": said.get("method", "stated"),
             },
         )
 
@@ -156,12 +158,25 @@ class Runner:
     async def expect(self, system: System, wanted: Step) -> None:
         for entry in wanted.get("statements", []):
             await self.same_statement(system, entry)
+        if "capitalised" in wanted:
+            await self.same_costs(system, wanted["capitalised"])
         if "credits" in wanted:
             await self.same_credits(system, wanted["credits"])
         if "bookings" in wanted:
             await self.same_bookings(system, wanted["bookings"])
         if "exceptions" in wanted:
             await self.same_exceptions(system, wanted["exceptions"])
+        for entry in wanted.get("lint", []):
+            await self.same_lint(system, entry)
+
+    async def same_lint(self, system: System, wanted: Step) -> None:
+        async with system.client(Role.COMP_ADMIN) as admin:
+            answer = await admin.post("/v1/plans/lint", json=self.documents[wanted["plan"]])
+        assert answer.status_code == 200, answer.text
+        found = [f for f in answer.json()["findings"] if f["code"] in FALLS]
+        assert [f["code"] for f in found] == wanted["falls"]
+        if "figure" in wanted:
+            assert Decimal(found[0]["figure"]) == Decimal(wanted["figure"])
 
     async def same_statement(self, system: System, wanted: Step) -> None:
         place = (self.mine(wanted["payee"]), self.mine(wanted["plan"]), wanted["period"])
@@ -222,6 +237,25 @@ class Runner:
                 assert tree["sentence"]
                 if "true_up" in entry:
                     assert Decimal(tree["rates"]["true_up"]) == Decimal(entry["true_up"])
+
+    async def same_costs(self, system: System, wanted: list[Step]) -> None:
+        found = {}
+        async with system.client(Role.FINANCE) as finance:
+            answer = await finance.get("/v1/capitalised-costs", params={"limit": 500})
+            assert answer.status_code == 200, answer.text
+        for account in answer.json()["data"]:
+            found[account["payee"], account["plan"]] = account["contracts"]
+        for entry in wanted:
+            (contract,) = found[self.mine(entry["payee"]), self.mine(entry["plan"])]
+            months = contract["months"]
+            assert self.plain(contract["deal"]) == entry["deal"]
+            assert Decimal(contract["cost"]) == Decimal(entry["cost"])
+            assert len(months) == entry["months"]
+            for name, place in (("first", 0), ("last", -1)):
+                assert months[place]["month"] == entry[name]["month"]
+                assert Decimal(months[place]["amortised"]) == Decimal(entry[name]["amortised"])
+            written_off = sum(Decimal(month["written_off"]) for month in months)
+            assert written_off == Decimal(entry["written_off"])
 
     async def same_credits(self, system: System, wanted: list[Step]) -> None:
         found = await rows(

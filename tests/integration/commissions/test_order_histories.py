@@ -16,13 +16,13 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 
 from services.commissions import crediting, handlers
-from services.commissions.api.assignments import AssignmentBody, _data
-from services.commissions.api.assignments import _save as save_assignment
-from services.commissions.api.plans import _insert as insert_plan
+from services.commissions.api.assignment_changes import AssignmentBody, assignment_data
+from services.commissions.api.assignments import save_assignment
 from services.commissions.crediting import Contribution
 from services.commissions.domain.parse import parse_plan
 from services.commissions.dump import Dump, canonical_dump, differences
 from services.commissions.handlers import handler_for
+from services.commissions.plan_versions import NewVersion, insert_version
 from services.commissions.projector import CommissionsProjector
 from services.commissions.rating import rate_accounts
 from services.commissions.reference import Reference
@@ -115,13 +115,17 @@ class Service:
             await raise_reference_version(tx)
             document = dict(step.document)
             if step.what == "plan":
-                await insert_plan(tx, parse_plan(document), step.number, document, "ada")
+                await insert_version(
+                    tx, NewVersion(step.number, parse_plan(document), document), "ada"
+                )
                 return
             body = AssignmentBody.model_validate(document)
             revision = 1 + await tx.fetchval(
                 "SELECT count(*) FROM assignment WHERE assignment_id = $1", step.name
             )
-            await save_assignment(tx, _data(step.name, body, revision, "ada", deleted=False), body)
+            await save_assignment(
+                tx, assignment_data(step.name, body, revision, "ada", deleted=False), body
+            )
 
     async def settle_all(self) -> None:
         """What the loops beside a consumer do, until nothing waits."""

@@ -81,6 +81,31 @@ class RateRow:
 
 
 @dataclass(frozen=True)
+class Adjusted:
+    """An amount agreed on for the statement in which a day lies."""
+
+    payee: str
+    day: date
+    amount: str
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """Terms in place of a component's, on days from the first to the last, both included.
+
+    deal: only its credits. amount: what the deal pays once; rate: of what is credited.
+    """
+
+    payee: str
+    component: str
+    first: date
+    last: date
+    deal: str | None = None
+    amount: str | None = None
+    rate: str | None = None
+
+
+@dataclass(frozen=True)
 class Case:
     """One plan in its versions, and one company. until: periods that begin before it have begun."""
 
@@ -92,3 +117,5 @@ class Case:
     kpis: Sequence[KpiFact] = ()
     rates: Sequence[RateRow] = ()
     managers: Mapping[str, str] = field(default_factory=dict)
+    adjusted: Sequence[Adjusted] = ()
+    agreed: Sequence[Agreed] = ()

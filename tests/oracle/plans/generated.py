@@ -12,7 +12,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.oracle.plans.case import Assigned, Case, Cash, Deal, KpiFact, RateRow, Score
+from tests.oracle.plans.case import (
+    Adjusted,
+    Agreed,
+    Assigned,
+    Case,
+    Cash,
+    Deal,
+    KpiFact,
+    RateRow,
+    Score,
+)
 
 PAYEES = ("ana", "ben", "cem", "dia")
 MANAGER = "mia"
@@ -55,6 +65,7 @@ def cases(draw: Draw) -> Case:
     if draw(st.booleans()) and not plan.keys() & {"cap", "draw"}:
         plans.append(_second_version(draw, plan))
     deals = draw(st.lists(deal(), max_size=12, unique_by=lambda d: d.id))
+    names = [d.id for d in deals]
     return Case(
         plans=plans,
         assigned=[draw(assigned(payee, plans)) for payee in (*PAYEES, MANAGER)],
@@ -64,6 +75,8 @@ def cases(draw: Draw) -> Case:
         kpis=draw(kpis),
         rates=RATES,
         managers=dict.fromkeys(PAYEES[:3], MANAGER),
+        adjusted=draw(adjustments("draw" in plan)),
+        agreed=draw(agreements(components, names)),
     )
 
 
@@ -206,6 +219,39 @@ def limits(draw: Draw, made: Part) -> Part:
 
 
 GATES = ("hold", "zero")
+
+
+def adjustments(only_above_nothing: bool) -> st.SearchStrategy[tuple[Adjusted, ...]]:  # noqa: FBT001
+    """Agreed amounts, in periods in which everybody is on the plan."""
+    least = 1 if only_above_nothing else -300_000
+    amounts = st.integers(least, 300_000).filter(bool).map(lambda n: f"{n / 100:.2f}")
+    days = st.sampled_from([date(2025, 3, 1), date(2025, 4, 1)])
+    one = st.builds(Adjusted, st.sampled_from(PAYEES), days, amounts)
+    return st.lists(one, max_size=2).map(tuple)
+
+
+@st.composite
+def agreements(draw: Draw, components: list[Part], deals: list[str]) -> tuple[Agreed, ...]:
+    """Terms in place of what components pay; of the same credits one holds."""
+    open_to = [part["id"] for part in components if part["kind"] != "objective"]
+    found = []
+    for _ in range(draw(st.integers(0, 3)) if open_to else 0):
+        first = date(2025, 1, 1) + timedelta(days=draw(st.integers(0, 150)))
+        last = first + timedelta(days=draw(st.integers(0, 90)))
+        of_deal = draw(st.sampled_from([None, *deals]))
+        by_amount = of_deal is not None and draw(st.booleans())
+        found.append(
+            Agreed(
+                payee=draw(st.sampled_from([*PAYEES, MANAGER])),
+                component=draw(st.sampled_from(open_to)),
+                first=first,
+                last=last,
+                deal=of_deal,
+                amount=draw(cents) if by_amount else None,
+                rate=None if by_amount else draw(percents),
+            )
+        )
+    return tuple({(a.payee, a.component, a.deal): a for a in found}.values())
 
 
 @st.composite

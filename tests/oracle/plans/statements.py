@@ -1,7 +1,7 @@
 """Statements: lines of all components, limits, gates, cash, clawback, draws, payout.
 
-The order is the plan language's: lines → deal cap → component cap → floor → gate → plan cap →
-release → clawback → draw → payout. Nothing is ever closed here.
+The order is the plan language's: lines → agreed terms → deal cap → component cap → floor → gate →
+plan cap → release → clawback → adjustments → draw → payout. Nothing is ever closed here.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Line:
     day: date
     amount: Fraction
     credit: Credit | None = None
+    by_agreement: bool = False
 
 
 @dataclass
@@ -83,6 +84,32 @@ def statements(case: Case) -> dict[Key, Result]:
     return results
 
 
+def _agree(case: Case, payee: str, lines: list[Line]) -> None:
+    """Agreed terms, those of a deal before those of the component; an amount only once."""
+    paid: set[int] = set()
+    for line in lines:
+        credit = line.credit
+        assert credit is not None
+        deal = credit.deal.id if credit.deal else None
+        mine = [
+            (place, terms)
+            for place, terms in enumerate(case.agreed)
+            if (terms.payee, terms.component) == (payee, line.component)
+            and terms.first <= line.day <= terms.last
+            and terms.deal in {None, deal}
+        ]
+        if not mine:
+            continue
+        place, terms = min(mine, key=lambda pair: pair[1].deal is None)
+        plan, _ = _made_by(case, line)
+        if terms.rate is not None:
+            line.amount = rounded(credit.amount * share(terms.rate), _mode(plan))
+        else:
+            line.amount = ZERO if place in paid else Fraction(str(terms.amount))
+        paid.add(place)
+        line.by_agreement = True
+
+
 # ---- one component ------------------------------------------------------------------------------
 
 
@@ -98,6 +125,7 @@ def _component_lines(
         for line in lines:
             assert line.credit is not None
             line.amount = granted[payee, line.credit.key]
+    _agree(case, payee, lines)
     lines += _deal_caps(case, lines)
     lines += _component_caps(case, lines)
     lines += _floors(case, component_id, payee, lines)
@@ -325,7 +353,7 @@ def _clawbacks(
         if kept >= window:
             continue
         taken = line.amount
-        if terms["basis"] == "recompute":
+        if terms["basis"] == "recompute" and not line.by_agreement:
             taken = _worth(case, component_id, credit, credited)
         amount = rounded(taken * Fraction(window - kept, window), _mode(plan))
         made.append(Line(component_id, "clawback", cancelled, -amount, credit))
@@ -364,6 +392,11 @@ def _worth(case: Case, component_id: str, gone: Credit, credited: list[Credit]) 
 
 def _settled(case: Case, payee: str, lines: list[Line], kind: str) -> dict[str, Result]:
     lines = [*lines, *_plan_caps(case, lines, kind)]
+    lines += [
+        Line("", "adjustment", entry.day, Fraction(entry.amount))
+        for entry in case.adjusted
+        if entry.payee == payee
+    ]
     by_span: dict[Span, list[Line]] = defaultdict(list)
     for line in lines:
         by_span[span_of(line.day, kind)].append(line)

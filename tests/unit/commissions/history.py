@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from services.commissions.accounting import AccountStatements, contracts_in
+from services.commissions.domain.capitalised import Contract, month_of
 from services.commissions.domain.closes import FixedStatement
 from services.commissions.domain.credits import (
     Cash,
@@ -29,6 +32,8 @@ from services.commissions.domain.plan import Assignment, CreditOn, CreditTo, Day
 from services.commissions.domain.sheet import Grant, KpiFact, Sheet, SheetInput, rate_sheet
 from services.commissions.domain.spiff import spend_budget
 from services.commissions.domain.statement import Statement, fixed_by
+from services.commissions.statement_rows import statement_write
+from services.commissions.store import AccountKey
 from shared.clock import parse_instant
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "commissions"
@@ -57,7 +62,7 @@ def load_yaml(text: str) -> dict[str, Any]:
 
 EVERYTHING = frozenset(
     {"payments", "activities", "scores", "kpis", "target_pay", "draws", "floors", "carried_caps",
-     "clawbacks", "budgets", "managers", "component_conditions"}
+     "clawbacks", "budgets", "managers", "component_conditions", "capitalised"}
 )  # fmt: skip
 """What a case may need of its runner besides deals, invoices, rates, quotas and closes."""
 
@@ -104,6 +109,7 @@ class World:
     closed_before: date | None = None
     fixed: dict[tuple[str, str], list[FixedStatement]] = field(default_factory=dict)
     totals: dict[tuple[str, str, str], Decimal] = field(default_factory=dict)
+    fixed_documents: dict[tuple[str, str], list[Step]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, documents: Mapping[str, Any], case: Step) -> World:
@@ -150,7 +156,9 @@ class World:
         for sheet in self.sheets():
             statement = sheet.statement(label)
             if statement is not None:
-                self.fixed.setdefault((sheet.payee, sheet.plan_id), []).append(fixed_by(statement))
+                account = (sheet.payee, sheet.plan_id)
+                self.fixed.setdefault(account, []).append(fixed_by(statement))
+                self.fixed_documents.setdefault(account, []).append(_document(statement))
         self.closed_before = period.end
 
     def events(self) -> list[CreditEvent]:
@@ -326,6 +334,25 @@ class World:
         msg = f"{payee} has no sheet under {plan_id}"
         raise AssertionError(msg)
 
+    def contracts(self, payee: str, plan_id: str) -> list[Contract]:
+        """The contracts whose cost a payee's plan spreads."""
+        plan = self.plans[plan_id]
+        (sheet,) = (s for s in self.sheets() if (s.payee, s.plan_id) == (payee, plan_id))
+        cancelled = {
+            (credit.deal_id, credit.component_id): month_of(plan.versions[0].day_of(at))
+            for credit in self.credited()[0]
+            if (at := credit.cancelled_at) is not None
+        }
+        return contracts_in(
+            AccountStatements(
+                plan,
+                [_document(statement) for statement in sheet.statements],
+                self.fixed_documents.get((payee, plan_id), []),
+                cancelled,
+                month_of(self.closed_before or date.min),
+            )
+        )
+
     def bookings(self) -> dict[str, Decimal]:
         """Deal → amount credited inside the 100 %."""
         sums: dict[str, Decimal] = {}
@@ -333,6 +360,12 @@ class World:
             if credit.to is not CreditTo.OVERLAYS:
                 sums[credit.deal_id] = sums.get(credit.deal_id, Decimal(0)) + credit.original
         return sums
+
+
+def _document(statement: Statement) -> Step:
+    write = statement_write(AccountKey(statement.payee, statement.plan_id), statement)
+    document: Step = json.loads(write.document)
+    return document
 
 
 def _period(label: str) -> Period:

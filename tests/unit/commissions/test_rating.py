@@ -49,13 +49,14 @@ def plan(rates: dict[str, Any], part: dict[str, Any] | None = None, **changes: o
     return Plan("p", (parse_plan(document | changes),))
 
 
-def sheet(
+def sheet(  # noqa: PLR0913 - what there is of an account
     of: Plan,
     *deals: tuple[str, str, str],
     assigned: Sequence[Assignment] = ASSIGNED,
     quotas: Mapping[QuotaKey, Decimal] = NO_QUOTAS,
     fixed: Sequence[FixedStatement] = (),
     closed_before: date | None = None,
+    currency: str = "USD",
 ) -> Sheet:
     found: list[Credit] = []
     for deal, day, amount in deals:
@@ -65,7 +66,7 @@ def sheet(
             deal_id=deal,
             instant=datetime.fromisoformat(day).replace(tzinfo=UTC),
             amount=Decimal(amount),
-            currency="USD",
+            currency=currency,
             owner="ana",
         )
         found.extend(credits_for(event, of, ASSIGNED, RateBook()).credits)
