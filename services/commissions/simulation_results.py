@@ -76,12 +76,15 @@ class Summary:
     def _add_tiers(self, account: AccountDifference) -> None:
         plan_id = account.account.plan_id
         for tier in account.tiers:
-            counted = self.tiers.setdefault((plan_id, tier.component), Counter())
+            place = (plan_id, tier.component)
+            counted = self.tiers.setdefault(place, Counter())
             for side, reached in (("before", tier.before), ("after", tier.after)):
                 if reached is not None:
                     counted[side, reached.place] += 1
+            if tier.before is not None:
+                self.bounds.setdefault((*place, tier.before.place), tier.before)
             if tier.after is not None:
-                self.bounds[plan_id, tier.component, tier.after.place] = tier.after
+                self.bounds[*place, tier.after.place] = tier.after
             if tier.crosses:
                 up = (tier.after.place if tier.after else 0) > (
                     tier.before.place if tier.before else 0

@@ -63,25 +63,19 @@ def happened(asked: Question) -> Happened:
     return Happened(start_ms, end_ms, asked.as_of_ms, members, asked.which)
 
 
-def paths_of(rows: Sequence[Mapping[str, Any] | asyncpg.Record]) -> list[StagePath]:
-    """Ways through pipelines, as they were read."""
-    return [
-        StagePath(
-            row["place"],
-            tuple(row["ranks"]),
-            tuple(row["inside"]),
-            row["standing"],
-            row["number"],
-        )
-        for row in rows
-    ]
+def path_of(place: str, path: str, standing: str, number: int = 1) -> StagePath:
+    """A way through a pipeline, from the text in which it was read."""
+    items = path.split(" ")
+    ranks = tuple(int(item[:-1]) for item in items)
+    return StagePath(place, ranks, tuple(item[-1] == "+" for item in items), standing, number)
 
 
 async def _stage_conversion(asked: Question) -> KpiValue:
     steps = await stage_steps(asked)
     rows = await pipelinereads.stage_paths(asked.tx, happened(asked), asked.people)
     strict = asked.variant == "strict"
-    return pipeline.stage_conversion(paths_of(rows), steps, asked.stage, strict=strict)
+    paths = [path_of(*row) for row in rows]
+    return pipeline.stage_conversion(paths, steps, asked.stage, strict=strict)
 
 
 # ---- K14 ---------------------------------------------------------------------------------------
@@ -148,8 +142,10 @@ def crosses(asked: Question, before: date, after: date) -> bool:
 
 async def _push_count(asked: Question) -> KpiValue:
     rows = await pipelinereads.pushes(asked.tx, happened(asked))
+    moves = {(row["before"], row["close_date"]) for row in rows}
+    over = {move for move in moves if crosses(asked, *move)}
     return pipeline.push_count(
-        [Push(row["deal_id"], crosses(asked, row["before"], row["close_date"])) for row in rows]
+        [Push(row["deal_id"], (row["before"], row["close_date"]) in over) for row in rows]
     )
 
 

@@ -56,7 +56,7 @@ def measurements(options: argparse.Namespace) -> Mapping[str, Measurement]:
         "growth-metrics": partial(grown, service="metrics"),
         "growth-commissions": partial(grown, service="commissions"),
         "recompute": partial(recompute, seed=seed, accounts=20 if quick else ACCOUNTS),
-        "flow": partial(flow, deals=5_000 if quick else MANY, count=20 if quick else 200),
+        "flow": partial(flow, deals=5_000 if quick else MANY, count=20 if quick else 50),
         "webhooks": partial(webhooks, round_s=1.0 if quick else 5.0),
         "batch": partial(batch, seed=seed, round_s=1.0 if quick else 5.0),
         "freshness": partial(freshness, seed=seed, duration_s=5.0 if quick else 30.0),

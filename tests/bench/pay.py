@@ -103,9 +103,11 @@ def _deal(rep: str, at_ms: int, rng: Random, number: int) -> dict[str, Any]:
 
 
 def plan_of(company: Company) -> dict[str, Any]:
-    """The plan of the simulated company, with a third component, monthly."""
+    """The plan of the simulated company, with a third component, and a cap that not all reach."""
     plan = dict(company.history.plans[PLAN])
-    return {**plan, "components": [*plan["components"], dict(THIRD_COMPONENT)]}
+    bookings, *others = plan["components"]
+    capped = {**bookings, "cap": {"amount": "60000", "per": "measure", "excess": "lost"}}
+    return {**plan, "components": [capped, *others, dict(THIRD_COMPONENT)]}
 
 
 @asynccontextmanager
@@ -259,7 +261,8 @@ async def simulation(lab: Lab, *, seed: int, reps: int) -> list[Result]:
 
 
 async def _simulated(api: httpx.AsyncClient, lab: Lab, draft: Mapping[str, Any]) -> None:
-    headers = {**lab.token(Role.ADMIN, Role.COMP_ADMIN), "Idempotency-Key": draft["name"].replace(" ", "-")}
+    key = draft["name"].replace(" ", "-")
+    headers = {**lab.token(Role.ADMIN, Role.COMP_ADMIN), "Idempotency-Key": key}
     body = {"from": f"{YEAR}-01", "to": f"{YEAR}-12", "plans": [draft]}
     answer = await api.post("/v1/simulations", json=body, headers=headers)
     if not answer.is_success:
@@ -274,8 +277,9 @@ async def _simulated(api: httpx.AsyncClient, lab: Lab, draft: Mapping[str, Any])
             msg = f"the simulation stands at {shown['phase']} {shown['done']}/{shown['total']}"
             raise RuntimeError(msg)
         await asyncio.sleep(LOOK_S)
-    if shown["state"] != "done" or not shown["outcome"]["plans"][0]["losers"]:
-        msg = f"the simulation came to nothing: {shown['problem']}"
+    plans = (shown["outcome"] or {"plans": []})["plans"]
+    if not any(plan["winners"] + plan["losers"] for plan in plans):
+        msg = f"the simulation came to nothing: {shown['state']} {shown['problem']}"
         raise RuntimeError(msg)
 
 

@@ -36,7 +36,7 @@ from tests.oracle.plans.case import Case
 from tests.oracle.plans.generated import MANAGER, PAYEES, cases
 from tests.property.test_plans_against_second_reading import _assignment, _events, _grants
 
-EXAMPLES = 150
+EXAMPLES = 250
 CLOSED = ("0001-01-01", "2025-02-01", "2025-04-01", "2025-07-01", "2026-01-01")
 
 
@@ -143,7 +143,8 @@ class Books:
             rated = rated_years(self._in_years(key), self.reference)
             statements = [s for sheet in rated.sheets.values() for s in sheet.statements]
             self.fixed[key] = [fixed_by(s) for s in statements if s.period.end <= day]
-        self.borders = Borders(day, self.borders.begun_until)
+        # A close waits until its period has begun.
+        self.borders = Borders(day, max(day, self.borders.begun_until))
         self.rate_all()
 
     def check(self) -> None:

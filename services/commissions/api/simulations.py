@@ -124,7 +124,10 @@ class ChangeGroup(WireModel):
 
 
 class TierCount(WireModel):
-    """How many measure periods of payees end in a tier. begins_at, rate: as the draft has it."""
+    """How many measure periods of payees end in a tier. begins_at, rate: as the draft has it.
+
+    Where nobody ends in it under the draft: as it is now.
+    """
 
     tier: int
     begins_at: DecimalText | None

@@ -118,7 +118,8 @@ class _Assembly:
         statements.extend(self._closed_statement(period) for period in closed)
         difference = still_to_land(self._found, self._landed)
         landing = self._landing()
-        if landing is not None and landing not in still_open and (difference or self._carry):
+        carried = self._carry if self._follows_closed() else ZERO
+        if landing is not None and landing not in still_open and (difference or carried):
             still_open = sorted([*still_open, landing])
         unsettled = landing is None
         for place, period in enumerate(still_open):
@@ -160,6 +161,14 @@ class _Assembly:
     def _is_closed(self, period: Period) -> bool:
         before = self._given.closed_before
         return period in self._fixed or (before is not None and period.end <= before)
+
+    def _follows_closed(self) -> bool:
+        """Whether anything is closed up to or within this year.
+
+        What closed periods leave shows in the first open one; other carry waits for a statement.
+        """
+        before = self._given.closed_before
+        return bool(self._fixed) or (before is not None and before >= self._given.year.start)
 
     def _landing(self) -> Period | None:
         """The first open period of this year; None when the year is wholly closed."""

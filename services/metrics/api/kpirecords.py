@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,7 +15,6 @@ from services.metrics.api.models import KpiRecord
 from services.metrics.domain import flow, hygiene
 from services.metrics.domain.contributions import LOST_DEALS, NO_DECISION, WON_DEALS, people_of
 from services.metrics.domain.kpis import ZERO
-from services.metrics.domain.pipeline import StagePath
 from services.metrics.domain.rows import ClosedRow, credited_of
 from services.metrics.effortanswers import cohort_asked, health_asked, state_of
 from services.metrics.pipelineanswers import (
@@ -25,6 +23,7 @@ from services.metrics.pipelineanswers import (
     flow_asked,
     happened,
     move_of,
+    path_of,
     stage_steps,
 )
 from services.metrics.question import Question
@@ -89,10 +88,8 @@ async def _conversion(asked: Question, last: str | None, limit: int) -> list[Beh
     found = []
     for row in rows:
         labels = []
-        for way in json.loads(row["paths"]):
-            path = StagePath(
-                way["place"], tuple(way["ranks"]), tuple(way["inside"]), row["standing"]
-            )
+        for place, text in zip(row["places"], row["paths"], strict=True):
+            path = path_of(place, text, row["standing"])
             for step in steps:
                 if step.place == path.place and path.entered(step.order):
                     passed = ":passed" if path.passed(step.order) else ""

@@ -34,8 +34,8 @@ class StageStep:
 class StagePath:
     """Deals that took the same way through one pipeline.
 
-    ranks: orders of the stages in the order of the first visit to each, won as WON_RANK.
-    inside: which of these first visits lay in the period. standing: `open`, `won` or `lost`.
+    ranks: orders of the stages it came to, in time, won as WON_RANK; only a first visit counts.
+    inside: which of these visits began in the period. standing: `open`, `won` or `lost`.
     """
 
     place: str

@@ -11,6 +11,7 @@ ALWAYS = [
     "commissions",
     "growth-metrics",
     "growth-commissions",
+    "recompute",
     "flow",
     "webhooks",
     "batch",
