@@ -42,6 +42,11 @@ ROWS: dict[str, Sequence[Panel]] = {
             "ops",
         ),
         Panel(
+            "Ledger: present round of comparing",
+            [("max by (job) (attain_ledger_round_ratio)", "{{job}}")],
+            "percentunit",
+        ),
+        Panel(
             "Pay held: changes to decide about",
             [("max by (job) (attain_commissions_held_changes)", "{{job}}")],
             red=1,

@@ -18,8 +18,8 @@ from rich.table import Table
 from services.commissions.domain.lint import Finding, LintContext, Severity, lint
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import Plan, PlanInvalid, PlanVersion
-from services.commissions.plan_files import PlanDocument, Unreadable, read_files
-from services.commissions.plan_sync import (
+from services.commissions.plans.files import PlanDocument, Unreadable, read_files
+from services.commissions.plans.sync import (
     Change,
     Parsed,
     PlanChanges,

@@ -34,7 +34,7 @@ from services.commissions.domain.families import (
 from services.commissions.domain.people import with_people
 from services.commissions.domain.plan import Plan
 from services.commissions.domain.windows import linked_years
-from services.commissions.held_back import (
+from services.commissions.held.deletions import (
     DELETED_AFTER_CLOSE,
     Held,
     HeldState,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 class Contribution:
     """What one deal contributes: credits by key, and what waits.
 
-    held: of a deal that is gone after a close credited it, what was decided: see held_back.py.
+    held: of a deal that is gone after a close credited it, what was decided: see held/deletions.py.
     """
 
     credits: dict[str, Credit] = field(default_factory=dict)

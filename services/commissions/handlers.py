@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from services.commissions import targets
-from services.commissions.held_changes import OF_PEOPLE, put_aside
+from services.commissions.held.changes import OF_PEOPLE, put_aside
 from services.commissions.needs import ACTIVITIES, PEOPLE
 from services.commissions.projector import CommissionsProjector
 from services.commissions.reference import Reference

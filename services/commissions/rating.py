@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from services.commissions import store
-from services.commissions.agreed import NOTHING, Agreed, load_agreed
+from services.commissions.agreements.agreed import NOTHING, Agreed, load_agreed
 from services.commissions.budgets import load_grants
 from services.commissions.domain.adjustments import Adjusted
 from services.commissions.domain.agreed import Adjustment, Override

@@ -17,14 +17,14 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.commissions import store
-from services.commissions.agreed import mark_adjusted
+from services.commissions.agreements.agreed import mark_adjusted
 from services.commissions.begun import add_activity_roots, mark_uncredited
-from services.commissions.close import log_ends
+from services.commissions.closing.close import log_ends
 from services.commissions.consumer import SUBSCRIPTION
 from services.commissions.domain.ledger import Account, Cause, Place, Posting, transaction
 from services.commissions.handlers import asks_for_activities, handler_for
-from services.commissions.held_back import mark_gone
-from services.commissions.held_changes import not_counting
+from services.commissions.held.changes import not_counting
+from services.commissions.held.deletions import mark_gone
 from services.commissions.projector import CommissionsProjector
 from services.commissions.settings import CommissionsSettings
 from services.commissions.sources import GROUP, TOPICS

@@ -14,16 +14,16 @@ from services.commissions.begun import BegunPeriods
 from services.commissions.consumer import SUBSCRIPTION
 from services.commissions.drift import PacedWatch
 from services.commissions.handlers import guarded_handler, handler_for
-from services.commissions.held_back import DeletionWatch
-from services.commissions.held_judge import Judge, share_of
+from services.commissions.held.deletions import DeletionWatch
+from services.commissions.held.judge import Judge, share_of
 from services.commissions.projector import CommissionsProjector
 from services.commissions.readers import read_body
 from services.commissions.rebuild import rebuild
 from services.commissions.reference import Reference
 from services.commissions.settings import CommissionsSettings
-from services.commissions.simulation_store import prune as prune_simulations
-from services.commissions.simulations import Simulations
 from services.commissions.sources import GROUP
+from services.commissions.whatif.simulation_store import prune as prune_simulations
+from services.commissions.whatif.simulations import Simulations
 from shared.clock import WallClock
 from shared.db.pool import Pool
 from shared.events.catalogue import topics_of

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import asyncpg
 
-from services.commissions import checklist, close
+from services.commissions.closing import checklist, close
 from services.commissions.domain import exchange
 from services.commissions.domain.exchange import RateRow
 from services.ingest.publisher import KafkaLane

@@ -16,10 +16,10 @@ from pathlib import Path
 import asyncpg
 from pydantic import SecretStr
 
-from services.commissions.close import NotReady, close_period, log_ends
+from services.commissions.closing.close import NotReady, close_period, log_ends
+from services.commissions.closing.periods import submit_period
 from services.commissions.domain import exchange
 from services.commissions.domain.periods import parse_period
-from services.commissions.periods import submit_period
 from services.commissions.projector import CommissionsProjector
 from services.commissions.reference import ReferenceCache, _rates
 from services.commissions.settings import CommissionsSettings

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.commissions import accounting
 from services.commissions.api.context import Overseer, snapshot
 from services.commissions.domain.capitalised import (
     Contract,
@@ -15,7 +14,8 @@ from services.commissions.domain.capitalised import (
     schedule,
     totals,
 )
-from services.commissions.health import Health, health
+from services.commissions.paying import accounting
+from services.commissions.paying.health import Health, health
 from services.commissions.store import AccountKey
 from shared.http.models import DecimalText, WireModel
 from shared.http.paging import Page, Paging, encode_cursor, listed

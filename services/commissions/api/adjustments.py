@@ -7,7 +7,7 @@ from enum import StrEnum
 from fastapi import APIRouter, Request, Response
 from pydantic import model_validator
 
-from services.commissions.adjustments import (
+from services.commissions.agreements.adjustments import (
     COLUMNS,
     AdjustmentWanted,
     StoredAdjustment,

@@ -35,7 +35,7 @@ from services.commissions.api.findings import finding_rows
 from services.commissions.api.proposals import ProposalView, proposal_view, proposed, told
 from services.commissions.begun import mark_uncredited
 from services.commissions.events import write_events
-from services.commissions.proposals import (
+from services.commissions.plans.proposals import (
     Proposal,
     closed_until,
     confirm,

@@ -10,6 +10,18 @@ import asyncpg
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints
 
+from services.commissions.agreements.disputes import (
+    DisputeWanted,
+    Shown,
+    StoredDispute,
+    comment_on,
+    dispute_of,
+    period_of_plan,
+    raise_dispute,
+    resolve_dispute,
+    shown_of,
+    withdraw_dispute,
+)
 from services.commissions.api.agreeing import (
     AgreementId,
     Label,
@@ -27,18 +39,6 @@ from services.commissions.api.context import (
     decision,
     not_found,
     snapshot,
-)
-from services.commissions.disputes import (
-    DisputeWanted,
-    Shown,
-    StoredDispute,
-    comment_on,
-    dispute_of,
-    period_of_plan,
-    raise_dispute,
-    resolve_dispute,
-    shown_of,
-    withdraw_dispute,
 )
 from services.commissions.store import AccountKey
 from shared.errors import Refused

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from services.commissions.api.assignments import Currency, Text
 from services.commissions.api.context import Reader, not_found, snapshot
-from services.commissions.estimate import (
+from services.commissions.whatif.estimate import (
     ComponentEstimate,
     Estimate,
     Hypothesis,

@@ -16,7 +16,7 @@ from services.commissions.api.context import (
     not_found,
     snapshot,
 )
-from services.commissions.held_back import (
+from services.commissions.held.deletions import (
     DELETED_AFTER_CLOSE,
     HELD_IN,
     HeldDeletion,

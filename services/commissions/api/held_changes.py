@@ -11,7 +11,7 @@ from pydantic import StringConstraints
 
 from services.commissions.api.context import Finance, Overseer, decision, snapshot
 from services.commissions.handlers import handler_for
-from services.commissions.held_changes import COLUMNS, HeldChange, change_of, decide
+from services.commissions.held.changes import COLUMNS, HeldChange, change_of, decide
 from services.commissions.projector import CommissionsProjector
 from services.commissions.readers import read_body
 from shared.http.models import DecimalText, Instant, WireModel

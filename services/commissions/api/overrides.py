@@ -9,6 +9,18 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, StringConstraints, model_validator
 
+from services.commissions.agreements.overrides import (
+    COLUMNS,
+    OverrideWanted,
+    StoredOverride,
+    approve_override,
+    ask_to_end,
+    override_of,
+    percentage,
+    propose_override,
+    reject_override,
+    withdraw_override,
+)
 from services.commissions.api.adjustments import State
 from services.commissions.api.agreeing import (
     AgreementId,
@@ -26,18 +38,6 @@ from services.commissions.api.context import (
     decision,
     not_found,
     snapshot,
-)
-from services.commissions.overrides import (
-    COLUMNS,
-    OverrideWanted,
-    StoredOverride,
-    approve_override,
-    ask_to_end,
-    override_of,
-    percentage,
-    propose_override,
-    reject_override,
-    withdraw_override,
 )
 from shared.http.idempotency import IdempotencyKey, IdempotencyStore, answer_of
 from shared.http.models import DecimalText, Instant, WireModel

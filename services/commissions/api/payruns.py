@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, StringConstraints
 
-from services.commissions import payruns
 from services.commissions.api.assignments import Text
 from services.commissions.api.context import (
     Finance,
@@ -17,7 +16,8 @@ from services.commissions.api.context import (
     decision,
     snapshot,
 )
-from services.commissions.payrun_store import COLUMNS, PayRun, pay_run_of
+from services.commissions.paying import payruns
+from services.commissions.paying.payrun_store import COLUMNS, PayRun, pay_run_of
 from shared.http.models import DecimalText, Instant, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
 

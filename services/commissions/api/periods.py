@@ -20,15 +20,15 @@ from services.commissions.api.context import (
     pool_of,
     snapshot,
 )
-from services.commissions.checklist import Item, open_items
-from services.commissions.close import OpenItems, close_period
-from services.commissions.periods import (
+from services.commissions.closing.checklist import Item, open_items
+from services.commissions.closing.close import OpenItems, close_period
+from services.commissions.closing.periods import (
     StoredPeriod,
     approve_period,
     figures_hash,
     submit_period,
 )
-from services.commissions.reopening import ask_to_reopen, confirm_reopening
+from services.commissions.closing.reopening import ask_to_reopen, confirm_reopening
 from shared.http.models import Instant, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
 from shared.http.problems import Fault, problem

@@ -42,8 +42,16 @@ from services.commissions.api.proposals import (
 from services.commissions.domain.lint import Finding, LintContext, Severity, lint
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import PlanInvalid, PlanVersion
-from services.commissions.linting import lint_context
-from services.commissions.plan_versions import (
+from services.commissions.plans.linting import lint_context
+from services.commissions.plans.proposals import (
+    Proposal,
+    closed_until,
+    confirm,
+    load_proposal,
+    propose,
+    withdraw,
+)
+from services.commissions.plans.versions import (
     KeptIn,
     NewVersion,
     check_follows,
@@ -53,16 +61,8 @@ from services.commissions.plan_versions import (
     kept_where,
     save_version,
 )
-from services.commissions.proposals import (
-    Proposal,
-    closed_until,
-    confirm,
-    load_proposal,
-    propose,
-    withdraw,
-)
 from services.commissions.reference import Reference
-from services.commissions.whatif import with_versions
+from services.commissions.whatif.differences import with_versions
 from shared.errors import InvalidValue
 from shared.facts.settle import raise_reference_version
 from shared.http.models import WireModel

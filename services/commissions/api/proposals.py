@@ -28,7 +28,7 @@ from services.commissions.api.findings import (
     differences_view,
     finding_views,
 )
-from services.commissions.proposals import (
+from services.commissions.plans.proposals import (
     COLUMNS,
     Moved,
     Proposal,
@@ -37,7 +37,7 @@ from services.commissions.proposals import (
     tell_figures,
 )
 from services.commissions.reference import Reference
-from services.commissions.whatif import differences
+from services.commissions.whatif.differences import differences
 from shared.http.models import Instant, WireModel
 from shared.http.paging import Page, Paging, listed, page_of
 from shared.http.preconditions import etag

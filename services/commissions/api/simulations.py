@@ -11,7 +11,6 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints, model_validator
 
-from services.commissions import simulation_store as kept
 from services.commissions.api.assignments import AssignmentBody, Text
 from services.commissions.api.context import (
     Id,
@@ -29,9 +28,10 @@ from services.commissions.api.findings import FindingView, finding_rows, finding
 from services.commissions.domain.lint import Finding, Severity, lint
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import PlanInvalid, PlanVersion
-from services.commissions.linting import lint_context
-from services.commissions.simulation_store import Simulation, simulation_of
-from services.commissions.simulations import question_of
+from services.commissions.plans.linting import lint_context
+from services.commissions.whatif import simulation_store as kept
+from services.commissions.whatif.simulation_store import Simulation, simulation_of
+from services.commissions.whatif.simulations import question_of
 from shared.errors import InvalidValue, Refused
 from shared.http.idempotency import HEADER, IdempotencyKey, IdempotencyStore, answer_of
 from shared.http.models import DecimalText, Instant, WireModel

@@ -18,8 +18,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from services.commissions.checklist import is_quiet
-from services.commissions.close import _has_passed, log_ends
+from services.commissions.closing.checklist import is_quiet
+from services.commissions.closing.close import _has_passed, log_ends
 from services.commissions.dump import Dump, canonical_dump
 from services.commissions.settings import CommissionsSettings
 from services.commissions.wiring import build_api, build_consumer

@@ -22,7 +22,7 @@ from services.commissions.crediting import Contribution
 from services.commissions.domain.parse import parse_plan
 from services.commissions.dump import Dump, canonical_dump, differences
 from services.commissions.handlers import handler_for
-from services.commissions.plan_versions import NewVersion, insert_version
+from services.commissions.plans.versions import NewVersion, insert_version
 from services.commissions.projector import CommissionsProjector
 from services.commissions.rating import rate_accounts
 from services.commissions.reference import Reference

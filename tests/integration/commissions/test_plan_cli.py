@@ -15,7 +15,7 @@ import uvicorn
 from typer.testing import CliRunner, Result
 
 from deploy.cli import app
-from services.commissions.plan_files import read_documents
+from services.commissions.plans.files import read_documents
 from shared.http.auth import Role
 from shared.http.keys import read_private_key, sign_token
 from tests.integration.commissions.system import System, flat_plan, running, won

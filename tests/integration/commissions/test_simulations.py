@@ -11,8 +11,8 @@ from uuid import uuid4
 import httpx
 import pytest_asyncio
 
-from services.commissions.simulation_store import claim, prune
-from services.commissions.simulations import Simulations
+from services.commissions.whatif.simulation_store import claim, prune
+from services.commissions.whatif.simulations import Simulations
 from shared.http.auth import Role
 from shared.http.paging import MAX_LIMIT
 from tests.integration.commissions.system import (

@@ -17,7 +17,7 @@ from services.commissions.api.assignments import AssignmentBody
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import Assignment, DayRange
 from services.commissions.reference import Reference, ReferenceCache
-from services.commissions.whatif import WhatIf, differences, with_versions
+from services.commissions.whatif.differences import WhatIf, differences, with_versions
 from shared.db.pool import Pool
 from shared.money import quantise
 from tests.integration.commissions.test_order_histories import opened

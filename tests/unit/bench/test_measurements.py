@@ -16,6 +16,8 @@ ALWAYS = [
     "webhooks",
     "batch",
     "freshness",
+    "estimate",
+    "simulation",
     "reads",
     "memory",
 ]

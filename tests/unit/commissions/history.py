@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from services.commissions.accounting import AccountStatements, contracts_in
 from services.commissions.domain.capitalised import Contract, month_of
 from services.commissions.domain.closes import FixedStatement
 from services.commissions.domain.credits import (
@@ -32,6 +31,7 @@ from services.commissions.domain.plan import Assignment, CreditOn, CreditTo, Day
 from services.commissions.domain.sheet import Grant, KpiFact, Sheet, SheetInput, rate_sheet
 from services.commissions.domain.spiff import spend_budget
 from services.commissions.domain.statement import Statement, fixed_by
+from services.commissions.paying.accounting import AccountStatements, contracts_in
 from services.commissions.statement_rows import statement_write
 from services.commissions.store import AccountKey
 from shared.clock import parse_instant

@@ -13,9 +13,9 @@ from services.commissions.domain.families import (
     KeptElsewhere,
     credited_elsewhere,
 )
-from services.commissions.held_judge import PeriodMoved, moved_of, share_of
+from services.commissions.held.judge import PeriodMoved, moved_of, share_of
 from services.commissions.store import AccountKey
-from services.commissions.whatif_compare import (
+from services.commissions.whatif.compare import (
     AccountDifference,
     LineDifference,
     StatementDifference,

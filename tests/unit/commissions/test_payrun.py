@@ -16,7 +16,7 @@ from services.commissions.domain.payrun import (
     control_totals,
     payroll_file,
 )
-from services.commissions.payruns import templates
+from services.commissions.paying.payruns import templates
 
 
 def line(payee: str = "ana", amount: str = "100", currency: str = "USD", **changes: str) -> PayLine:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.commissions.domain.parse import parse_plan, plan_hash
-from services.commissions.plan_files import (
+from services.commissions.plans.files import (
     MAX_BYTES,
     PlanDocument,
     Unreadable,

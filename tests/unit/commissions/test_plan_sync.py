@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.commissions.api.assignment_changes import AssignmentBody, AssignmentChange, Stored
-from services.commissions.plan_sync import Edit, edits
+from services.commissions.plans.sync import Edit, edits
 
 
 def test_edits_are_told_by_pointer_and_components_by_their_id() -> None:

@@ -18,11 +18,15 @@ from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import Assignment, DayRange, Plan, PlanInvalid
 from services.commissions.domain.terms import CreditTo
 from services.commissions.reference import Reference
-from services.commissions.simulation_results import Summary
 from services.commissions.store import AccountKey, canonical_json
-from services.commissions.whatif import AccountDifference, StatementDifference, with_versions
-from services.commissions.whatif_credits import Aside, overlaid, stamped
-from services.commissions.whatif_scope import Scope, credit_terms, scopes
+from services.commissions.whatif.credits import Aside, overlaid, stamped
+from services.commissions.whatif.differences import (
+    AccountDifference,
+    StatementDifference,
+    with_versions,
+)
+from services.commissions.whatif.scope import Scope, credit_terms, scopes
+from services.commissions.whatif.simulation_results import Summary
 from shared.facts.reference import StageMaps
 from shared.org.people import Org
 

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from services.commissions.store import canonical_json
-from services.commissions.whatif import AccountDifference, TierReached
+from services.commissions.whatif.differences import AccountDifference, TierReached
 from shared.errors import Refused
 from shared.money import exact_sum, to_text
 

@@ -18,7 +18,7 @@ import msgspec
 from services.commissions.events import write_events
 from services.commissions.store import canonical_json
 from services.commissions.two_persons import check_second_person
-from services.commissions.whatif import PeriodDifference, WhatIf
+from services.commissions.whatif.differences import PeriodDifference, WhatIf
 from shared.errors import Refused
 from shared.events.journals import PROPOSAL, ProposalData
 from shared.money import EXACT, exact_sum, to_text

@@ -29,7 +29,7 @@ from services.commissions.rating import (
 )
 from services.commissions.reference import Reference
 from services.commissions.store import AccountKey
-from services.commissions.whatif_compare import (
+from services.commissions.whatif.compare import (
     AccountDifference,
     LineDifference,
     Range,
@@ -38,14 +38,14 @@ from services.commissions.whatif_compare import (
     TierReached,
     compared,
 )
-from services.commissions.whatif_credits import (
+from services.commissions.whatif.credits import (
     Aside,
     Recrediting,
     grants_otherwise,
     load_aside,
     overlay,
 )
-from services.commissions.whatif_scope import Scope, scopes, with_drafts
+from services.commissions.whatif.scope import Scope, scopes, with_drafts
 from shared.money import EXACT
 
 if TYPE_CHECKING:

@@ -13,19 +13,19 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services.commissions.checklist import Item, is_quiet, open_items
-from services.commissions.domain.explain import explain_statement
-from services.commissions.domain.periods import Period
-from services.commissions.drift import checked
-from services.commissions.events import write_events
-from services.commissions.held_back import note_fixed
-from services.commissions.periods import (
+from services.commissions.closing.checklist import Item, is_quiet, open_items
+from services.commissions.closing.periods import (
     StoredPeriod,
     check_approver,
     figures_hash,
     save_period,
     submitted_period,
 )
+from services.commissions.domain.explain import explain_statement
+from services.commissions.domain.periods import Period
+from services.commissions.drift import checked
+from services.commissions.events import write_events
+from services.commissions.held.deletions import note_fixed
 from services.commissions.rating import AccountOutcome
 from services.commissions.reference import ReferenceCache
 from services.commissions.settings import CommissionsSettings

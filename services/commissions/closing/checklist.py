@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.commissions.held_changes import held_before
+from services.commissions.held.changes import held_before
 from services.commissions.projector import KINDS
 from services.commissions.store import UNASSIGNED, deal_named
 

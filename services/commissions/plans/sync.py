@@ -13,7 +13,7 @@ import httpx
 
 from services.commissions.domain.parse import parse_plan, plan_hash
 from services.commissions.domain.plan import PlanVersion
-from services.commissions.plan_files import PlanDocument
+from services.commissions.plans.files import PlanDocument
 from shared.errors import AttainError
 
 State = Literal["saved", "proposed", "new", "conflict"]

@@ -13,7 +13,7 @@ import asyncpg
 
 from services.commissions.domain.rates import ZERO
 from services.commissions.reference import Reference
-from services.commissions.whatif import AccountDifference, TierReached
+from services.commissions.whatif.differences import AccountDifference, TierReached
 from shared.money import EXACT, exact_sum, to_text
 
 if TYPE_CHECKING:

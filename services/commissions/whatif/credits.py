@@ -29,7 +29,7 @@ from services.commissions.rating import AccountState, exception_of
 from services.commissions.reference import Reference
 from services.commissions.standalone import activity_contributions, score_contributions
 from services.commissions.store import UNASSIGNED, AccountKey, Waiting, canonical_json
-from services.commissions.whatif_scope import root_kinds
+from services.commissions.whatif.scope import root_kinds
 
 if TYPE_CHECKING:
     from shared.db.pool import Connection, Pool

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from services.commissions.checklist import is_quiet
+from services.commissions.closing.checklist import is_quiet
 from services.commissions.domain.ledger import Account, Cause, Place, Posting, transaction
 from services.commissions.domain.payrun import (
     Batch,
@@ -31,7 +31,7 @@ from services.commissions.domain.payrun import (
     payroll_file,
 )
 from services.commissions.domain.periods import Period
-from services.commissions.payrun_store import (
+from services.commissions.paying.payrun_store import (
     COLUMNS,
     FIRST,
     LINE_KEY,

@@ -19,19 +19,19 @@ from uuid import uuid4
 
 import structlog
 
-from services.commissions import simulation_store as kept
 from services.commissions.domain.parse import parse_plan
 from services.commissions.domain.plan import Assignment, DayRange
 from services.commissions.reference import Reference, ReferenceCache
-from services.commissions.simulation_results import Summary
-from services.commissions.simulation_store import Simulation
-from services.commissions.whatif import (
+from services.commissions.whatif import simulation_store as kept
+from services.commissions.whatif.differences import (
     AccountDifference,
     Question,
     compare,
     recalculating,
     with_versions,
 )
+from services.commissions.whatif.simulation_results import Summary
+from services.commissions.whatif.simulation_store import Simulation
 from shared.db.pool import DATABASE_ERRORS
 from shared.errors import InvalidValue
 from shared.money import parse_decimal

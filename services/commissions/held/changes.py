@@ -1,7 +1,7 @@
 """Changes that people state of what pay rests on, put aside until it is known what they move.
 
 Rates, stage maps, calendars, what plans ask of people, and quotas: once there is pay, such a fact
-does not count at once. It is stored as it came, judged (held_judge.py), and then counts, or is held
+does not count at once. It is stored as it came, judged (judge.py), and then counts, or is held
 until a person releases or discards it. Facts that a connected CRM sends always count at once.
 """
 
@@ -29,7 +29,7 @@ from shared.runtime.messages import Message
 if TYPE_CHECKING:
     import asyncpg
 
-    from services.commissions.held_judge import Moved
+    from services.commissions.held.judge import Moved
     from shared.db.pool import Connection
     from shared.runtime.messages import Handler, Reader
 

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from services.commissions import store
-from services.commissions.held_changes import let_count, message_of, set_state
+from services.commissions.held.changes import let_count, message_of, set_state
 from services.commissions.rating import (
     QuotaRow,
     begin_account,
@@ -30,8 +30,8 @@ from services.commissions.rating import (
 )
 from services.commissions.reference import Reference, ReferenceCache, with_facts
 from services.commissions.store import AccountKey, canonical_json
-from services.commissions.whatif import Question, compare, recalculating
-from services.commissions.whatif_compare import AccountDifference, Range, compared
+from services.commissions.whatif.compare import AccountDifference, Range, compared
+from services.commissions.whatif.differences import Question, compare, recalculating
 from shared.events.journals import MovedData
 from shared.events.targets import QuotaData
 from shared.facts.fact import Fact

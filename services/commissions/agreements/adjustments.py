@@ -7,8 +7,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from services.commissions.agreed import PROPOSED
-from services.commissions.agreeing import (
+from services.commissions.agreements.agreed import PROPOSED
+from services.commissions.agreements.agreeing import (
     check_day,
     check_dispute,
     check_minor_units,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from services.commissions.closing.periods import StoredPeriod, save_period
 from services.commissions.domain.periods import Period
-from services.commissions.held_back import forget_fixed
-from services.commissions.periods import StoredPeriod, save_period
+from services.commissions.held.deletions import forget_fixed
 from services.commissions.two_persons import check_second_person
 from shared.errors import Refused
 

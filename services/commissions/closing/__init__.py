@@ -1,0 +1,1 @@
+"""Periods: from open to closed, and back."""

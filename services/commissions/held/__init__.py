@@ -1,0 +1,1 @@
+"""What a person decides before pay moves."""

@@ -1,0 +1,1 @@
+"""Pay runs, and what finance books."""

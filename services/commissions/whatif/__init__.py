@@ -1,0 +1,1 @@
+"""What would be: other plans or reference data over past periods, and deals that do not exist."""
