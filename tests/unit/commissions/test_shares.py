@@ -102,6 +102,8 @@ def test_a_manager_has_the_sum_of_the_reports_and_never_more_than_the_deal() -> 
     assert found.share_of("mia") == Fraction(2, 3)
     assert found.amounts(D(1000), "JPY") == {"max": D(583), "mia": D(667)}
     assert found.amounts(D("1.001"), "KWD") == {"max": D("0.584"), "mia": D("0.667")}
+    third = event(overlays={"sam": "1/3"}, managers={"sam": "max"})
+    assert division(third, CreditTo.MANAGER).amounts(D(1000), "JPY") == {"max": D(333)}
     all_of_it = event(overlays={"sam": "100%"}, managers={"ana": "max", "sam": "max"})
     whole = division(all_of_it, CreditTo.MANAGER)
     assert whole.share_of("max") == 1

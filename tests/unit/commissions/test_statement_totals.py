@@ -121,6 +121,8 @@ def test_a_close_fixes_what_the_statement_says() -> None:
     assert (fixed.hash, fixed.payable, fixed.difference) == (drawn.hash, D(40), D(-30))
     assert (fixed.draw_in, fixed.draw_out) == (drawn.draw.balance_in, drawn.draw.balance_out)
     assert (fixed.carry_in, fixed.carry_out) == (D(0), D(0))
+    owing = replace(drawn, draw=replace(drawn.draw, balance_in=D(7)))
+    assert fixed_by(owing).draw_in == D(7)
     plain = fixed_by(after_a_close())
     assert (plain.draw_in, plain.draw_out) == (D(0), D(0))
     later = replace(after_a_close(), carry_in=D(-5))
